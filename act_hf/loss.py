@@ -1,0 +1,239 @@
+"""The ACT loss: cross-entropy on machine labels, corrected without bias by the rows a person reviewed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from act_hf.errors import ACTError
+
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+    from torch import Tensor
+
+MISSING = -100  # a row nobody looked at: torch's own "no label", since a tensor cannot hold None
+REDUCTIONS = ("mean", "sum", "none")
+
+
+def act_loss(
+    logits: Tensor,
+    machine: Tensor,
+    human: Tensor,
+    selected: Tensor,
+    pi: Tensor,
+    *,
+    power: float = 1.0,
+    non_negative: bool = False,
+    max_weight: float | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """
+    The ACT loss of N rows with K classes.
+
+        L_i = λ ℓ_m + (ℓ_h - λ ℓ_m) δ_i / π_i
+
+    where ℓ_m and ℓ_h are the cross-entropies against the machine and the human label, δ_i says whether a person
+    reviewed the row, π_i is the probability that one would, and λ is `power`. Its expectation over δ is ℓ_h for every
+    λ wherever π_i > 0. Where π_i = 0 nobody can ever look and the row's machine label is simply believed.
+
+    It is computed as cross-entropy against the signed soft target λ e_m + (δ/π)(e_h - λ e_m): one log-softmax and one
+    dot product. δ/π is 0 where δ = 0, whatever π is.
+
+    The loss (λ = 1) is from ACT (NeurIPS 2025), arXiv 2511.09833. Ours: the signed soft target, and `non_negative`.
+    `power` is taken from prediction-powered inference (Angelopoulos et al., PPI++, arXiv 2311.01453).
+
+    Args:
+        logits (`Tensor` of shape `[N, K]`): floating point. The softmax runs in float32 or better.
+        machine (`Tensor` of shape `[N]` or `[N, K]`): class ids (int64), or a probability of each class (float).
+        human (`Tensor` of shape `[N]`): class ids (int64), -100 where nobody looked. Read only where `selected`.
+        selected (`Tensor` of shape `[N]`): bool, δ.
+        pi (`Tensor` of shape `[N]`): float in [0, 1], as used in the draw. Read only where `selected`.
+        power (`float`, *optional*, defaults to 1.0): λ in [0, 1], how much the machine labels are used. 0 trains on
+            the reviewed rows only.
+        non_negative (`bool`, *optional*, defaults to `False`): keeps the loss of each row at 0 or above. A corrected
+            row has weight λ(1 - 1/π) < 0 on its machine label, so its loss has no lower bound and a flexible network
+            chases it for ever. Rows without a negative weight are not affected; the loss is no longer unbiased.
+        max_weight (`float`, *optional*): clips δ/π, at 1 or above. Less variance for some bias.
+        reduction (`str`, *optional*, defaults to `"mean"`): `"mean"`, `"sum"` or `"none"`.
+
+    Returns:
+        `Tensor`: a scalar, or `[N]` for `"none"`, in nats; float32, or float64 for float64 logits.
+
+    Raises:
+        ACTError: for an unknown reduction, a `power` or `max_weight` out of range, a label that is none of the K
+            classes, and a selected row without a human label or with `pi` outside (0, 1].
+
+    Example:
+
+    ```python
+    >>> logits = torch.zeros(2, 2)
+    >>> machine, human = torch.tensor([0, 0]), torch.tensor([1, -100])
+    >>> act_loss(logits, machine, human, torch.tensor([True, False]), torch.tensor([1.0, 0.0]))
+    tensor(0.6931)
+    ```
+    """
+    check_options(power, max_weight)
+    if reduction not in REDUCTIONS:
+        raise ACTError(f"act_loss: no reduction {reduction!r}; there are {', '.join(map(repr, REDUCTIONS))}")
+    if logits.ndim != 2:
+        raise ACTError(f"act_loss: logits are [rows, classes], not of shape {list(logits.shape)}")
+    check_rows(machine, human, selected, pi, rows=logits.shape[0], classes=logits.shape[1])
+    log_probs = torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+    rows = -(_signed_target(log_probs, machine, human, selected, pi, power, max_weight) * log_probs).sum(dim=-1)
+    if non_negative:
+        rows = rows.clamp(min=0)
+    if reduction == "none":
+        return rows
+    return rows.sum() if reduction == "sum" else rows.mean()
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """
+    What the ACT loss will weigh, known before any training.
+
+    Args:
+        largest (`float`): the largest weight on one label of one row; 1 in ordinary training.
+        negative_share (`float`): negative weight as a share of all weight, in [0, 0.5).
+        effective_rows (`float`): (Σa)² / Σa² with a the absolute weight of a row (Kish): how many equally weighted
+            rows are as noisy. This form for signed weights is the project's own.
+        unreachable (`int`): rows with π = 0, whose machine label is believed whatever it is.
+    """
+
+    largest: float
+    negative_share: float
+    effective_rows: float
+    unreachable: int
+
+
+def loss_weights(
+    selected: ArrayLike, pi: ArrayLike, corrected: ArrayLike, power: float = 1.0, *, max_weight: float | None = None
+) -> LossWeights:
+    """
+    The weights that [`act_loss`] gives to N rows, to look at before training.
+
+    With w = δ/π: a corrected row has w on the human and λ(1 - w) on the machine label; any other row has λ + w(1 - λ)
+    on its one label, which is exactly 1 for λ = 1.
+
+    Args:
+        selected (array of shape `[N]`): bool, δ.
+        pi (array of shape `[N]`): float in [0, 1].
+        corrected (array of shape `[N]`): bool, whether the human label differs. Read only where `selected`.
+        power (`float`, *optional*, defaults to 1.0): λ.
+        max_weight (`float`, *optional*): clips δ/π.
+
+    Returns:
+        [`LossWeights`].
+
+    Raises:
+        ACTError: for `power` or `max_weight` out of range, or a selected row with `pi` outside (0, 1].
+    """
+    check_options(power, max_weight)
+    chosen, chance = np.asarray(selected, dtype=bool), np.asarray(pi, dtype=float)
+    _check_pi(chosen, chance)
+    weight = np.where(chosen, 1 / np.where(chosen, chance, 1), 0).clip(max=_ceiling(max_weight))
+    wrong = np.asarray(corrected, dtype=bool) & chosen
+    on_truth = np.where(wrong, weight, power + weight * (1 - power))
+    on_machine = np.where(wrong, power * (1 - weight), 0)
+    return _summary(on_truth, on_machine, unreachable=int((chance == 0).sum()))
+
+
+def check_options(power: float, max_weight: float | None) -> None:
+    """Raises [`ACTError`] unless `power` is in [0, 1] and `max_weight` is `None` or at least 1."""
+    if not 0 <= power <= 1:
+        raise ACTError(f"power is {power}, but lies in [0, 1]: 0 ignores the machine labels, 1 uses them fully")
+    if max_weight is not None and not max_weight >= 1:
+        raise ACTError(
+            f"max_weight is {max_weight}, but a reviewed row has at least weight 1: give 1 or more, or None"
+        )
+
+
+def check_rows(
+    machine: Tensor, human: Tensor, selected: Tensor, pi: Tensor, *, rows: int, classes: int | None = None
+) -> None:
+    """
+    Raises unless the loss is defined on every row.
+
+    Args:
+        machine, human, selected, pi (`Tensor`): as in [`act_loss`].
+        rows (`int`): how many rows there should be.
+        classes (`int`, *optional*): how many classes there are, where it is known.
+
+    Raises:
+        ACTError: naming the first bad row and its value.
+    """
+    for name, values in (("machine", machine), ("human", human), ("selected", selected), ("pi", pi)):
+        if len(values) != rows:
+            raise ACTError(f"the ACT loss has {rows} rows, but {name} has {len(values)}")
+    chosen = selected.bool()
+    _refuse(chosen & (human == MISSING), human, "was selected but has no human label", "review it first")
+    _check_pi(chosen, pi)
+    _check_classes(machine, torch.ones_like(chosen), classes, "machine")
+    _check_classes(human, chosen, classes, "human")
+
+
+def _signed_target(
+    like: Tensor,
+    machine: Tensor,
+    human: Tensor,
+    selected: Tensor,
+    pi: Tensor,
+    power: float,
+    max_weight: float | None,
+) -> Tensor:
+    chosen = selected.bool()
+    # Dividing by 1 where nobody looked: 1/0 behind a where is still a NaN in the gradient of pi.
+    weight = torch.where(chosen, 1 / torch.where(chosen, pi, 1).to(like.dtype), 0).clamp(max=_ceiling(max_weight))
+    believed = power * _one_hot(machine, like)
+    truth = _one_hot(torch.where(chosen, human, 0), like)
+    # The difference first: it is exactly 0 for a confirmed row, which then keeps a weight of exactly 1.
+    return believed + weight[:, None] * (truth - believed)
+
+
+def _ceiling(max_weight: float | None) -> float:
+    return math.inf if max_weight is None else max_weight
+
+
+def _one_hot(labels: Tensor, like: Tensor) -> Tensor:
+    if labels.ndim == 2:
+        return labels.to(like.dtype)
+    return torch.zeros_like(like).scatter_(1, labels[:, None], 1)
+
+
+def _check_classes(labels: Tensor, used: Tensor, classes: int | None, name: str) -> None:
+    if labels.ndim == 2:
+        if classes is not None and labels.shape[1] != classes:
+            raise ACTError(f"soft {name} labels have {labels.shape[1]} classes, but the model has {classes}")
+        return
+    highest = "" if classes is None else classes - 1
+    outside = labels < 0 if classes is None else (labels < 0) | (labels >= classes)
+    _refuse(used & outside, labels, f"has a {name} label that is no class", f"the classes are 0..{highest}")
+
+
+def _check_pi(selected: Any, pi: Any) -> None:
+    # Written as "not inside", so that a NaN is refused too.
+    outside = selected & ~((pi > 0) & (pi <= 1))
+    _refuse(outside, pi, "was selected with an impossible pi", "pi lies in (0, 1] wherever a row was drawn")
+
+
+def _refuse(bad: Any, values: Any, problem: str, remedy: str) -> None:
+    """Tensors and arrays alike."""
+    if bad.any():
+        row = int(bad.nonzero()[0][0])
+        raise ACTError(f"row {row} {problem} ({values[row].item()}); {remedy}. {int(bad.sum())} of {len(bad)} rows")
+
+
+def _summary(on_truth: NDArray[Any], on_machine: NDArray[Any], *, unreachable: int) -> LossWeights:
+    absolute = np.abs(on_truth) + np.abs(on_machine)
+    total = float(absolute.sum())
+    return LossWeights(
+        largest=float(on_truth.max(initial=0)),
+        negative_share=float(np.abs(on_machine).sum()) / total if total else 0.0,
+        effective_rows=total**2 / float((absolute**2).sum()) if total else 0.0,
+        unreachable=unreachable,
+    )

@@ -1,0 +1,382 @@
+"""LocalModel: a causal language model in this process, on transformers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from act_hf.errors import ACTError
+from act_hf.models.base import Answer, ChatRequest, ScoreRequest
+from act_hf.models.gguf import dequantised, one_line, weights_fingerprint
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import torch
+
+    from act_hf.models.base import Message, Request
+
+_PREFIXES_KEPT = 4
+
+
+@dataclass
+class LocalModel:
+    """
+    A causal language model loaded with transformers. Loads on first use; pickles as its arguments.
+
+    Args:
+        source (`str` or `Path`): a Hub id, a folder, or a `.gguf` file (dequantised once and kept).
+        dtype (`str`, *optional*, defaults to `"auto"`): `"float32"`, `"bfloat16"`, `"float16"`; `"auto"` is float32 on
+            a CPU, where a row's answer then depends on its neighbours in the batch by less than 1e-4, else bfloat16.
+        device (`str`, *optional*, defaults to `"auto"`): a torch device; `"auto"` takes a GPU where there is one.
+        batch_tokens (`int`, *optional*, defaults to 512): tokens scored in one forward pass. More is faster on a GPU.
+        batch_size (`int`, *optional*, defaults to 16): replies generated at once.
+        threads (`int`, *optional*): CPU threads. Defaults to one less than there are cores: a thread for every core
+            collapses as soon as anything else runs.
+
+    Raises:
+        ACTError: on first use, when the model does not load, or cannot do what is asked.
+    """
+
+    source: str | Path
+    dtype: str = "auto"
+    device: str = "auto"
+    batch_tokens: int = 512
+    batch_size: int = 16
+    threads: int | None = None
+    abilities: frozenset[str] = field(default=frozenset({"chat", "score"}), init=False)
+    instructed: bool = field(default=True, init=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        loaded = ("_loaded", "_torch_dtype", "_torch_device", "name")
+        return {key: value for key, value in vars(self).items() if key not in loaded}
+
+    @cached_property
+    def name(self) -> str:
+        """Which weights and which arithmetic: `stem@fingerprint/dtype` for files, `id@commit/dtype` for the Hub."""
+        path = Path(self.source)
+        if path.exists():
+            identity = f"{path.stem if path.is_file() else path.name}@{weights_fingerprint(path)}"
+        else:
+            identity = f"{self.source}@{getattr(self._loaded.model.config, '_commit_hash', None) or 'unknown'}"
+        return f"{identity}/{str(self._torch_dtype).split('.')[-1]}"
+
+    @cached_property
+    def _torch_device(self) -> torch.device:
+        import torch
+
+        if self.device != "auto":
+            try:
+                return torch.device(self.device)
+            except RuntimeError as error:
+                raise ACTError(f"device {self.device!r} is none of torch's: {one_line(error)}") from error
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+    @cached_property
+    def _torch_dtype(self) -> torch.dtype:
+        import torch
+
+        if self.dtype == "auto":
+            return torch.float32 if self._torch_device.type == "cpu" else torch.bfloat16
+        known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+        if self.dtype not in known:
+            raise ACTError(f"dtype {self.dtype!r} is none of auto, {', '.join(known)}")
+        return known[self.dtype]
+
+    @cached_property
+    def _loaded(self) -> _Loaded:
+        import torch
+
+        if self._torch_device.type == "cpu":
+            torch.set_num_threads(self.threads or max(1, (os.cpu_count() or 2) - 1))
+        path = Path(self.source)
+        if path.suffix == ".gguf" and not path.is_file():
+            raise ACTError(f"no model file {str(path)!r}")
+        try:
+            folder = dequantised(path, self._torch_dtype) if path.suffix == ".gguf" else path
+            return _load(str(folder), self._torch_dtype, self._torch_device)
+        except Exception as error:  # whatever a broken file makes of itself
+            raise ACTError(
+                f"cannot load the model {str(self.source)!r}: {one_line(error)} "
+                "(a model is a Hub id, a folder with config.json, or a .gguf file)"
+            ) from error
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[dict[int, Answer]]:
+        """Answers in batches of similar length; see [`Model.answer`]."""
+        chats = [(i, request) for i, request in enumerate(requests) if isinstance(request, ChatRequest)]
+        scores = [(i, request) for i, request in enumerate(requests) if isinstance(request, ScoreRequest)]
+        if chats:
+            yield from self._chat(chats)
+        if scores:
+            yield from self._score(scores)
+
+    def _chat(self, requests: Sequence[tuple[int, ChatRequest]]) -> Iterator[dict[int, Answer]]:
+        prompts = sorted(
+            ((request.max_tokens, self._loaded.encode(request.messages), i) for i, request in requests),
+            key=lambda prompt: (prompt[0], len(prompt[1])),
+        )
+        while prompts:
+            limit = prompts[0][0]
+            batch = [prompt for prompt in prompts[: self.batch_size] if prompt[0] == limit]
+            prompts = prompts[len(batch) :]
+            start = time.perf_counter()
+            replies = self._loaded.generate([ids for _, ids, _ in batch], limit)
+            seconds = (time.perf_counter() - start) / len(batch)
+            yield {
+                i: Answer(text=text, tokens_in=len(ids), tokens_out=count, seconds=seconds)
+                for (_, ids, i), (text, count) in zip(batch, replies, strict=True)
+            }
+
+    def _score(self, requests: Sequence[tuple[int, ScoreRequest]]) -> Iterator[dict[int, Answer]]:
+        groups: OrderedDict[tuple[int, ...], list[tuple[int, _Tree]]] = OrderedDict()
+        for i, request in requests:
+            prefix, tree = self._loaded.tree(request)
+            groups.setdefault(prefix, []).append((i, tree))
+        for prefix, trees in groups.items():
+            for pack in _packs(trees, self.batch_tokens):
+                start = time.perf_counter()
+                logprobs, read = self._loaded.score_pack(prefix, [tree for _, tree in pack])
+                seconds = (time.perf_counter() - start) / len(pack)
+                yield {
+                    i: Answer(
+                        logprobs=tuple(values),
+                        tokens_in=len(tree) + (read if position == 0 else 0),
+                        seconds=seconds,
+                    )
+                    for position, ((i, tree), values) in enumerate(zip(pack, logprobs, strict=True))
+                }
+
+
+@dataclass(frozen=True)
+class _Tree:
+    """The end of a prompt and the continuations that branch off it. Tokens only; the shared prefix is elsewhere."""
+
+    prompt: tuple[int, ...]
+    branches: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        # A branch's last token is predicted, never read.
+        return len(self.prompt) + sum(len(branch) - 1 for branch in self.branches)
+
+
+def _packs(trees: list[tuple[int, _Tree]], tokens: int) -> Iterator[list[tuple[int, _Tree]]]:
+    """Neighbours in length together, up to `tokens` tokens. A tree longer than that goes alone."""
+    pack: list[tuple[int, _Tree]] = []
+    size = 0
+    for item in sorted(trees, key=lambda item: len(item[1])):
+        if pack and size + len(item[1]) > tokens:
+            yield pack
+            pack, size = [], 0
+        pack.append(item)
+        size += len(item[1])
+    if pack:
+        yield pack
+
+
+def _load(source: str, dtype: torch.dtype, device: torch.device) -> _Loaded:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    # The model first: what it says of a folder that is none is plainer.
+    model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
+    model = model.to(device).eval()
+    tokenizer: Any = AutoTokenizer.from_pretrained(source)
+    if not tokenizer.chat_template:
+        raise ValueError("its tokenizer has no chat template, so it cannot be instructed")
+    return _Loaded(model, tokenizer)
+
+
+@dataclass
+class _Loaded:
+    """Weights and tokenizer in memory. Everything here is in tokens."""
+
+    model: Any
+    tokenizer: Any
+    prefixes: OrderedDict[tuple[int, ...], Any] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        tokens = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        self._special = sorted(tokens, key=len, reverse=True)
+
+    def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
+        """The tokens of a conversation, up to where the reply (or the rest of the assistant's message) begins."""
+        return self._encode(messages, reply=True)
+
+    def _encode(self, messages: Sequence[Message], *, reply: bool) -> tuple[int, ...]:
+        continues = reply and messages[-1]["role"] == "assistant"
+        text: str = self.tokenizer.apply_chat_template(
+            [{**message, "content": self._defused(message["content"])} for message in messages],
+            tokenize=False,
+            add_generation_prompt=reply and not continues,
+            continue_final_message=continues,
+        )
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _defused(self, content: Any) -> str:
+        """Text in which no control token of the model's template is left: a row cannot end its own message."""
+        if not isinstance(content, str):
+            raise ACTError("LocalModel reads text only; use a model that sees images for a task with an image column")
+        for token in self._special:
+            content = content.replace(token, f"{token[0]} {token[1:]}" if len(token) > 1 else " ")
+        return str(content)
+
+    def tree(self, request: ScoreRequest) -> tuple[tuple[int, ...], _Tree]:
+        """
+        The request as a shared prefix and a tree.
+
+        The prefix is everything before the last message. It depends on the request alone, not on its neighbours, so a
+        request gets the same arithmetic in whatever company it comes.
+        """
+        prompt = self.encode(request.messages)
+        shared = self._encode(request.messages[:-1], reply=False) if len(request.messages) > 1 else ()
+        # At least one token stays outside: its logits predict the first token of every continuation.
+        length = min(_common(shared, prompt), len(prompt) - 1)
+        branches = tuple(
+            tuple(self.tokenizer(text, add_special_tokens=False).input_ids) for text in request.continuations
+        )
+        if not all(branches):
+            raise ACTError("an empty continuation cannot be scored")
+        return prompt[:length], _Tree(prompt[length:], branches)
+
+    def prefix_cache(self, prefix: tuple[int, ...]) -> tuple[Any, int]:
+        """
+        The keys and values of `prefix`, and how many tokens had to be read for them now.
+
+        They are taken out of `prefixes`. [`score_pack`] appends to them, and puts them back when it has undone that:
+        after an error or an interrupt in between they would be those of another prefix.
+        """
+        import torch
+        from transformers import DynamicCache
+
+        if prefix in self.prefixes:
+            return self.prefixes.pop(prefix), 0
+        cache = DynamicCache()
+        if prefix:
+            with torch.inference_mode():
+                ids = torch.tensor([prefix], device=self.model.device)
+                self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        return cache, len(prefix)
+
+    def score_pack(self, prefix: tuple[int, ...], trees: Sequence[_Tree]) -> tuple[list[list[float]], int]:
+        """
+        Scores several trees in one forward pass over one sequence, without padding and without copying the prefix.
+
+        Every token sees the prefix, its own prompt and its own branch, by the attention mask, at the position that it
+        would have alone.
+
+        Returns:
+            `tuple`: the log-probability of each branch of each tree, and the prefix tokens read for it.
+        """
+        import torch
+
+        cache, read = self.prefix_cache(prefix)
+        layout = _Layout.of(trees, start=len(prefix))
+        device = self.model.device
+        with torch.inference_mode():
+            logits = self.model(
+                input_ids=torch.tensor([layout.ids], device=device),
+                position_ids=torch.tensor([layout.positions], device=device),
+                attention_mask=layout.mask(len(prefix), self.model.dtype, device),
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=torch.tensor(layout.read_at, device=device),
+            ).logits[0]
+            cache.crop(-len(layout.ids))
+            self.prefixes[prefix] = cache
+            if len(self.prefixes) > _PREFIXES_KEPT:
+                self.prefixes.popitem(last=False)
+            rows = torch.tensor(layout.step_rows, device=device)
+            tokens = torch.tensor(layout.step_tokens, device=device)
+            # Picking before normalising: a table of log-probabilities for every step would be steps x vocabulary.
+            normaliser = torch.logsumexp(logits.float(), dim=-1)
+            steps = (logits[rows, tokens].float() - normaliser[rows]).tolist()
+        sums = iter(steps)
+        return [[sum(next(sums) for _ in branch) for branch in tree.branches] for tree in trees], read
+
+    def generate(self, prompts: Sequence[tuple[int, ...]], limit: int) -> list[tuple[str, int]]:
+        """The greedy reply to each prompt, at most `limit` tokens, with its length."""
+        import torch
+
+        width = max(len(prompt) for prompt in prompts)
+        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else self.tokenizer.eos_token_id
+        ids = torch.tensor([[pad] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+        mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+        with torch.inference_mode():
+            output = self.model.generate(
+                input_ids=ids.to(self.model.device),
+                attention_mask=mask.to(self.model.device),
+                max_new_tokens=limit,
+                do_sample=False,
+                pad_token_id=pad,
+            )
+        replies = [reply[reply != pad] for reply in output[:, width:].cpu()]
+        return [(self.tokenizer.decode(reply, skip_special_tokens=True).strip(), len(reply)) for reply in replies]
+
+
+@dataclass
+class _Layout:
+    """Where each token of a pack of trees goes: its position, whom it sees, and which logits predict it."""
+
+    ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    tree_of: list[int] = field(default_factory=list)
+    branch_of: list[int] = field(default_factory=list)  # 0 is the prompt
+    read_at: list[int] = field(default_factory=list)
+    step_rows: list[int] = field(default_factory=list)
+    step_tokens: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, trees: Sequence[_Tree], *, start: int) -> _Layout:
+        layout = cls()
+        for number, tree in enumerate(trees):
+            layout._add(tree.prompt, start, number, 0)
+            end = layout._read_last()
+            for branch_number, branch in enumerate(tree.branches, start=1):
+                row = end
+                layout._step(row, branch[0])
+                for offset, (token, predicted) in enumerate(pairwise(branch)):
+                    layout._add((token,), start + len(tree.prompt) + offset, number, branch_number)
+                    layout._step(layout._read_last(), predicted)
+        return layout
+
+    def _add(self, tokens: tuple[int, ...], position: int, tree: int, branch: int) -> None:
+        self.ids.extend(tokens)
+        self.positions.extend(range(position, position + len(tokens)))
+        self.tree_of.extend([tree] * len(tokens))
+        self.branch_of.extend([branch] * len(tokens))
+
+    def _read_last(self) -> int:
+        self.read_at.append(len(self.ids) - 1)
+        return len(self.read_at) - 1
+
+    def _step(self, row: int, token: int) -> None:
+        self.step_rows.append(row)
+        self.step_tokens.append(token)
+
+    def mask(self, prefix: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+        """`[1, 1, tokens, prefix + tokens]`, 0 where a token is seen and the most negative number where not."""
+        import torch
+
+        tree = torch.tensor(self.tree_of, device=device)
+        branch = torch.tensor(self.branch_of, device=device)
+        order = torch.arange(len(self.ids), device=device)
+        sees = (tree[:, None] == tree[None]) & ((branch[None] == 0) | (branch[:, None] == branch[None]))
+        sees &= order[:, None] >= order[None]
+        sees = torch.cat([torch.ones(len(self.ids), prefix, dtype=torch.bool, device=device), sees], dim=1)
+        hidden = torch.zeros(sees.shape, dtype=dtype, device=device).masked_fill(~sees, torch.finfo(dtype).min)
+        return hidden[None, None]
+
+
+def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:
+    length = 0
+    for left, right in zip(a, b, strict=False):
+        if left != right:
+            break
+        length += 1
+    return length

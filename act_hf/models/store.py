@@ -1,0 +1,227 @@
+"""Never pay twice: every answer is on disk before it is used, under a key made of what was asked."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from act_hf.errors import ACTError
+from act_hf.models.base import Answer
+from act_hf.task import image_bytes
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from act_hf.models.base import Model, Request
+
+LAYOUT = 1
+"""Version of the table below, kept in the file as SQLite's `user_version`."""
+
+_PATIENCE = 60
+"""Seconds to wait for another process that is writing."""
+
+_TABLE = "CREATE TABLE answers (key TEXT PRIMARY KEY, model TEXT NOT NULL, answer TEXT NOT NULL) WITHOUT ROWID"
+
+
+def home() -> Path:
+    """The folder for what is kept between runs: `ACT_HF_HOME`, or the user's cache folder."""
+    import platformdirs
+
+    return Path(os.environ.get("ACT_HF_HOME") or platformdirs.user_cache_dir("act_hf"))
+
+
+@dataclass
+class Usage:
+    """
+    What a stage asked for.
+
+    Args:
+        requests (`int`): different requests made, answered by the model or from the store. One made again, as after
+            a calibration, is not counted again.
+        calls (`int`): those the model had to answer in this run.
+        tokens_in, tokens_out (`int`): tokens read and written for all of them, whenever they were paid.
+        seconds (`float`): time the model spent on all of them, whenever that was.
+    """
+
+    requests: int = 0
+    calls: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds: float = 0.0
+    _counted: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
+
+    def __reduce__(self) -> tuple[type[Usage], tuple[()]]:
+        # What was counted stays where it was counted: a stage pickles, and hashes, the same before and after use.
+        return Usage, ()
+
+    def add(self, answers: Mapping[str, Answer], *, calls: int) -> None:
+        """Counts `answers` by their keys, of which `calls` were new."""
+        for key in answers.keys() - self._counted:
+            answer = answers[key]
+            self.requests += 1
+            self.tokens_in += answer.tokens_in
+            self.tokens_out += answer.tokens_out
+            self.seconds += answer.seconds
+        self._counted.update(answers)
+        self.calls += calls
+
+
+class Store:
+    """
+    Answers by key in one SQLite file. Safe against being killed at any moment, and for several processes at once.
+
+    Args:
+        path (`str` or `Path`, *optional*): the file, made with its folder when it does not exist. Defaults to
+            `answers.sqlite` in [`home`].
+
+    Raises:
+        ACTError: for a file that is no such store, or one written by another version.
+    """
+
+    def __init__(self, path: str | Path | None = None) -> None:
+        self.path = Path(path) if path is not None else home() / "answers.sqlite"
+        self._connection: sqlite3.Connection | None = None
+
+    @classmethod
+    def of(cls, store: Store | str | Path | None) -> Store:
+        """`store` itself, or the one at that path."""
+        return store if isinstance(store, Store) else cls(store)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A connection belongs to its process; another one opens its own.
+        return {"path": self.path, "_connection": None}
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The open file. Opening checks that it is ours."""
+        if self._connection is None:
+            self._connection = self._open()
+        return self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            try:
+                self._check_layout(connection)
+                _use_wal(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            raise ACTError(f"cannot open the store {str(self.path)!r}: {error}") from error
+        return connection
+
+    def _check_layout(self, connection: sqlite3.Connection) -> None:
+        with connection:  # commits, or rolls back what fails
+            connection.execute("BEGIN IMMEDIATE")
+            (layout,) = connection.execute("PRAGMA user_version").fetchone()
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            if layout == 0 and not tables:
+                connection.execute(_TABLE)
+                connection.execute(f"PRAGMA user_version = {LAYOUT}")
+            elif layout in (0, LAYOUT) and "answers" not in tables:
+                raise ACTError(f"{str(self.path)!r} is an SQLite file of something else, not a store of act_hf")
+            elif layout != LAYOUT:
+                raise ACTError(
+                    f"the store {str(self.path)!r} has layout {layout}, but this version of act_hf reads layout "
+                    f"{LAYOUT}; give another path to start a new one, or use the version that wrote it"
+                )
+
+    def get(self, keys: Sequence[str]) -> dict[str, Answer]:
+        """The stored answers among `keys`."""
+        found = {}
+        for start in range(0, len(keys), 500):  # SQLite bounds the number of placeholders
+            part = keys[start : start + 500]
+            marks = ",".join("?" * len(part))
+            rows = self.connection.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part)  # noqa: S608
+            found.update({key: _read(answer) for key, answer in rows})
+        return found
+
+    def put(self, answers: Mapping[str, Answer], *, model: str) -> None:
+        """Writes `answers` in one transaction: after it, or after a crash, all of them are there or none."""
+        rows = [(key, model, json.dumps(dataclasses.asdict(answer))) for key, answer in answers.items()]
+        with self.connection as connection:  # commits, or rolls back what fails
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
+
+    def __len__(self) -> int:
+        (count,) = self.connection.execute("SELECT count(*) FROM answers").fetchone()
+        return int(count)
+
+    def close(self) -> None:
+        """Closes the file. The next use opens it again."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    # The switch needs the file for itself, and SQLite waits for a lock but not for that: another process that opens
+    # the new file at the same moment is reason to try again.
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            break
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+    # In WAL mode NORMAL survives a killed process; only a power cut can lose the last commits, never corrupt.
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def ask(model: Model, requests: Sequence[Request], *, store: Store, version: str, usage: Usage) -> list[Answer]:
+    """
+    An answer for every request: from the store where it was asked before, else from the model.
+
+    Args:
+        model ([`Model`]): answers what is not stored.
+        requests (sequence of N requests): equal ones are asked once.
+        store ([`Store`]): where the answers are, and go.
+        version (`str`): version of the prompts, part of the key.
+        usage ([`Usage`]): counts what was asked.
+
+    Returns:
+        `list` of N [`Answer`]s, in the order of `requests`.
+    """
+    keys = [request_key(model.name, version, request) for request in requests]
+    answers = store.get(list(dict.fromkeys(keys)))
+    missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in answers}
+    missing_keys = list(missing)
+    calls = 0
+    for finished in model.answer(list(missing.values())) if missing else ():
+        batch = {missing_keys[position]: answer for position, answer in finished.items()}
+        store.put(batch, model=model.name)
+        answers.update(batch)
+        calls += len(batch)
+    unanswered = missing.keys() - answers.keys()
+    if unanswered:
+        raise ACTError(f"{model.name} left {len(unanswered)} of {len(missing)} requests unanswered")
+    usage.add(answers, calls=calls)
+    return [answers[key] for key in keys]
+
+
+def request_key(model: str, version: str, request: Request) -> str:
+    """The key of a request: a hash of the model's name, the prompts' version and everything that was asked."""
+    asked = [model, version, request.ability, dataclasses.asdict(request)]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=_image_digest).encode()).hexdigest()
+
+
+def _image_digest(value: Any) -> str:
+    # The only thing in a message that JSON cannot hold is an image.
+    return "image " + hashlib.sha256(image_bytes(value)).hexdigest()
+
+
+def _read(answer: str) -> Answer:
+    values = json.loads(answer)
+    return Answer(**{**values, "logprobs": tuple(values["logprobs"])})

@@ -1,0 +1,79 @@
+"""What each stage did, kept with the data set: model, parameters, counts, cost, library versions."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+from typing import TYPE_CHECKING, Any
+
+from act_hf.errors import ACTError
+from act_hf.task import Task
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from act_hf.models.store import Usage
+
+# A data set's description is the one free text that survives map, select, save and load. Records are lines of it.
+_MARK = "act_hf: "
+
+_LIBRARIES = ("act_hf", "datasets", "transformers", "torch")
+
+
+def add_record(dataset: Dataset, stage: str, **facts: Any) -> Dataset:
+    """
+    `dataset` with one more record.
+
+    Args:
+        dataset (`Dataset`): what the stage made. Not changed.
+        stage (`str`): `"annotate"`, `"criticize"`, `"sample"` or `"review"`.
+        facts: what there is to say about it, as values that JSON can hold.
+
+    Returns:
+        `Dataset`: the same rows.
+    """
+    record = {"stage": stage, **facts, "versions": _versions()}
+    return with_records(dataset, [*records(dataset), record])
+
+
+def records(dataset: Dataset, stage: str | None = None) -> list[dict[str, Any]]:
+    """The records of `dataset` in the order they were made: all of them, or those of one stage."""
+    # Not splitlines(): JSON leaves U+2028 and its like as they are.
+    lines = (dataset.info.description or "").split("\n")
+    found: list[dict[str, Any]] = [json.loads(line[len(_MARK) :]) for line in lines if line.startswith(_MARK)]
+    return [record for record in found if stage in (None, record["stage"])]
+
+
+def with_records(dataset: Dataset, kept: list[dict[str, Any]]) -> Dataset:
+    """`dataset` with exactly these records, and the rest of its description."""
+    description = dataset.info.description or ""
+    others = [line for line in description.split("\n") if not line.startswith(_MARK)] if description else []
+    lines = [*others, *(_MARK + json.dumps(record, ensure_ascii=False) for record in kept)]
+    copy = dataset.select(range(len(dataset)))  # a data set's info is shared by reference; this one is ours to change
+    copy.info.description = "\n".join(lines)
+    return copy
+
+
+def recorded_task(dataset: Dataset) -> Task:
+    """The task that `dataset` was annotated for. Raises [`ACTError`] when it was not annotated."""
+    made = records(dataset, "annotate")
+    if not made:
+        raise ACTError("the data set has no record of an annotate stage: annotate it first, or pass task=")
+    return Task.from_dict(made[-1]["task"])
+
+
+def usage_facts(usage: Usage) -> dict[str, Any]:
+    """A [`Usage`] as values for a record."""
+    values = {field.name: getattr(usage, field.name) for field in dataclasses.fields(usage) if field.init}
+    return {**values, "seconds": round(usage.seconds, 3)}
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # an extra that is not installed
+            versions[name] = importlib.metadata.version(name)
+    return versions

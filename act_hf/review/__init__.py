@@ -1,0 +1,1 @@
+"""Where people look at rows, and how their answers come back."""

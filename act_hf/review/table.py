@@ -1,0 +1,194 @@
+"""Review in a file: CSV for a spreadsheet, JSONL for everything else. One line a row, matched by `act_id`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from act_hf import columns
+from act_hf.errors import ACTError
+from act_hf.files import written_whole
+from act_hf.records import recorded_task
+from act_hf.review.responses import Response, merge_responses
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from act_hf.task import Task
+
+CHOICES = "act_choices"
+ANNOTATOR = "act_annotator"
+FORMATS = (".csv", ".jsonl")
+
+# A spreadsheet runs a cell that begins with one of these as a formula, whoever wrote it.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def push_table(dataset: Dataset, path: str | Path, *, overwrite: bool = False) -> int:
+    """
+    Writes the selected rows to a file in which people fill in the column `act_human`.
+
+    The most doubtful rows come first; rows with the same content come once. In CSV, a cell that a spreadsheet would
+    run as a formula gets an apostrophe in front.
+
+    Args:
+        dataset (`Dataset`): sampled rows.
+        path (`str` or `Path`): ends in `.csv` or `.jsonl`.
+        overwrite (`bool`, *optional*, defaults to `False`): replaces a file that is there, with the answers in it.
+
+    Returns:
+        `int`: the number of lines to fill in.
+
+    Raises:
+        ACTError: for another ending, a file that is there, nothing selected, or a task with images.
+    """
+    path = _checked_path(path)
+    columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review push")
+    task = recorded_task(dataset)
+    if task.image:
+        raise ACTError(f"review push: a table cannot show the images of column {task.image!r}")
+    if path.exists() and not overwrite:
+        raise ACTError(f"{str(path)!r} exists and may hold answers; pull them first, or pass overwrite (--overwrite)")
+    lines = _lines(dataset, task)
+    if not lines:
+        raise ACTError("review push: no row is selected")
+    with written_whole(path) as unfinished:
+        if path.suffix == ".csv":
+            # With the mark that makes Excel read UTF-8.
+            unfinished.write_text(_to_csv(lines), encoding="utf-8-sig", newline="")
+        else:
+            unfinished.write_text(_to_jsonl(lines), encoding="utf-8")
+    return len(lines)
+
+
+def pull_table(dataset: Dataset, path: str | Path, *, annotator: str = "reviewer", replace: bool = False) -> Dataset:
+    """
+    Reads back a file that [`push_table`] wrote and people filled in. Empty answers are taken as not given yet.
+
+    Args:
+        dataset (`Dataset`): the rows that were pushed.
+        path (`str` or `Path`): ends in `.csv` or `.jsonl`; columns may have been removed, but not `act_id` and
+            `act_human`.
+        annotator (`str`, *optional*, defaults to `"reviewer"`): who answered, where the file has no column
+            `act_annotator` that says so.
+        replace (`bool`, *optional*, defaults to `False`): lets people change an answer they gave before.
+
+    Returns:
+        `Dataset`: as from [`merge_responses`].
+
+    Raises:
+        ACTError: for a missing or broken file, a missing column, a row whose text was edited, no answer at all, and
+            what [`merge_responses`] refuses.
+    """
+    path = _checked_path(path)
+    task = recorded_task(dataset)
+    lines = _read(path)
+    _check_unedited(dataset, lines, task, path)
+    spelled = {_escaped(name): name for name in task.labels} | {name: name for name in task.labels}
+    responses = []
+    for line in lines:
+        answer = str(line[columns.HUMAN] or "").strip()
+        if answer:
+            who = str(line.get(ANNOTATOR) or "").strip() or annotator
+            responses.append(Response(str(line[columns.ID]).strip(), who, spelled.get(answer, answer)))
+    if not responses:
+        raise ACTError(f"{str(path)!r}: no answer in column {columns.HUMAN!r}; fill it in for at least one row")
+    return merge_responses(dataset, responses, source=f"table {path.name}", replace=replace)
+
+
+def _checked_path(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix not in FORMATS:
+        raise ACTError(f"a review file ends in {' or '.join(FORMATS)}, not {path.suffix or path.name!r}")
+    return path
+
+
+def _lines(dataset: Dataset, task: Task) -> list[dict[str, Any]]:
+    optional = [name for name in (columns.ERROR_PROB, columns.CRITIQUE) if name in dataset.column_names]
+    shown = [columns.ID, *task.columns, columns.LABEL, *optional]
+    chosen = dataset.select_columns([*shown, columns.SELECTED])
+    rows = {row[columns.ID]: row for row in chosen if row[columns.SELECTED]}
+    # A row that no critic judged has no error probability, and comes first.
+    doubtful = sorted(rows.values(), key=lambda row: -_or(row.get(columns.ERROR_PROB), 1.0))
+    return [_line(row, shown, task) for row in doubtful]
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
+
+
+def _line(row: dict[str, Any], shown: list[str], task: Task) -> dict[str, Any]:
+    line = {name: row[name] for name in shown}
+    line[columns.LABEL] = None if row[columns.LABEL] is None else task.labels[row[columns.LABEL]]
+    if line.get(columns.ERROR_PROB) is not None:
+        line[columns.ERROR_PROB] = round(line[columns.ERROR_PROB], 4)
+    return {**line, CHOICES: " | ".join(task.labels), columns.HUMAN: None}
+
+
+def _to_csv(lines: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]))
+    writer.writeheader()
+    writer.writerows({name: _escaped(value) for name, value in line.items()} for line in lines)
+    return text.getvalue()
+
+
+def _to_jsonl(lines: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def _escaped(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        lines = _from_csv(text) if path.suffix == ".csv" else _from_jsonl(text)
+    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+        raise ACTError(f"cannot read the review file {str(path)!r}: {error}") from error
+    for name in (columns.ID, columns.HUMAN):
+        if any(name not in line for line in lines) or not lines:
+            raise ACTError(f"{str(path)!r} has no column {name!r}; it needs {columns.ID} and {columns.HUMAN}")
+    return lines
+
+
+def _from_csv(text: str) -> list[dict[str, Any]]:
+    header = text.partition("\n")[0]
+    # Some spreadsheets save with the separator of the country.
+    delimiter = max(",;\t", key=header.count)
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+
+
+def _from_jsonl(text: str) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+    if not all(isinstance(line, dict) for line in lines):
+        raise json.JSONDecodeError("a line is not an object", text, 0)
+    return lines
+
+
+def _check_unedited(dataset: Dataset, lines: list[dict[str, Any]], task: Task, path: Path) -> None:
+    """An answer to an edited text may not be one to the row's."""
+    columns.require(dataset, [columns.ID, *task.columns], stage="review pull")
+    rows = {row[columns.ID]: row for row in dataset.select_columns([columns.ID, *task.columns])}
+    for line in lines:
+        act_id = str(line[columns.ID]).strip()
+        for name in task.columns:
+            if name in line and act_id in rows and not _same(line[name], rows[act_id][name]):
+                raise ACTError(
+                    f"{str(path)!r}: the column {name!r} of act_id {act_id} was edited, so its answer may not be "
+                    f"about the row; put back {str(rows[act_id][name])[:60]!r}"
+                )
+
+
+def _same(cell: Any, value: Any) -> bool:
+    return _comparable(cell) in (_comparable(value), _comparable(_escaped(value)))
+
+
+def _comparable(text: Any) -> str:
+    # Spreadsheets change line ends and drop blanks at the end of a cell.
+    return "\n".join(line.rstrip() for line in str(text or "").splitlines()).strip()

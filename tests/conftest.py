@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+
+
+# Before anything imports torch: two test runs on one machine must not fight over its cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.weights import embedded, save_tiny_llama
+
+from act_hf.models.embedded import minilm_path, smollm2_path
+from act_hf.models.encoder import EncoderModel
+from act_hf.models.local import LocalModel
+
+
+@pytest.fixture(scope="session", autouse=True)
+def act_hf_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """What is kept between runs goes to one folder a session: a GGUF file is dequantised once, the user's is safe."""
+    folder = tmp_path_factory.mktemp("act_hf_home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ACT_HF_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_llama(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> LocalModel:
+    return LocalModel(embedded(smollm2_path), threads=1)
+
+
+@pytest.fixture(scope="session")
+def minilm() -> EncoderModel:
+    return EncoderModel(embedded(minilm_path))

@@ -1,0 +1,454 @@
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Value
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    HfArgumentParser,
+    PreTrainedTokenizerFast,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from act_hf.columns import HUMAN, LABEL, PI, SELECTED
+from act_hf.errors import ACTError
+from act_hf.loss import act_loss
+from act_hf.trainer import COLUMNS, ACTConfig, ACTTrainer, to_evaluation, to_training
+
+
+torch.set_num_threads(1)
+
+NAMES = ["no", "yes", "maybe"]
+WORDS = list("abcdefgh")
+
+
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(["[PAD]", "[UNK]", *WORDS])}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]")
+
+
+def tiny_model(labels: int = len(NAMES)) -> BertForSequenceClassification:
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=16,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=16,
+        num_labels=labels,
+        hidden_dropout_prob=0,  # so that the gradient depends on the rows alone
+        attention_probs_dropout_prob=0,
+    )
+    return BertForSequenceClassification(config).double()
+
+
+def reviewed(rows: int = 16, seed: int = 0, **changes: list[Any]) -> Dataset:
+    """Rows of unequal length after all five rooms; every third machine label is wrong, about half are reviewed."""
+    random = np.random.default_rng(seed)
+    truth = random.integers(0, 3, rows)
+    selected = random.random(rows) < 0.5
+    values = {
+        "text": [" ".join(random.choice(WORDS, random.integers(1, 9))) for _ in range(rows)],
+        "label": truth.tolist(),
+        LABEL: [int(t + 1) % 3 if i % 3 == 0 else int(t) for i, t in enumerate(truth)],
+        HUMAN: [int(t) if s else None for t, s in zip(truth, selected, strict=True)],
+        SELECTED: selected.tolist(),
+        PI: random.uniform(0.2, 1, rows).tolist(),
+    }
+    label = ClassLabel(names=NAMES)
+    types = {LABEL: label, HUMAN: label, "label": label, "text": Value("string"), PI: Value("float32")}
+    return Dataset.from_dict(values | changes, features=Features({**types, SELECTED: Value("bool")}))
+
+
+class Gradients(TrainerCallback):
+    """The gradient of every optimizer step, as one vector."""
+
+    def __init__(self) -> None:
+        self.steps: list[torch.Tensor] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        parameters = others["model"].parameters()
+        self.steps.append(torch.cat([p.grad.flatten() for p in parameters if p.grad is not None]).clone())
+
+
+def trainer(
+    output: Path | str, dataset: Any, *, model: Any = None, eval_dataset: Any = None, **options: Any
+) -> ACTTrainer:
+    settings = {
+        "per_device_train_batch_size": 16,
+        "num_train_epochs": 1,
+        "learning_rate": 1e-12,  # the weights stay, so that all steps can be compared
+        "optim": "sgd",
+        "max_grad_norm": 0.0,
+        "train_sampling_strategy": "sequential",
+        "report_to": "none",
+        "save_strategy": "no",
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "dataloader_pin_memory": False,
+    }
+    return ACTTrainer(
+        tiny_model() if model is None else model,
+        ACTConfig(str(output), **(settings | options)),
+        train_dataset=dataset,
+        eval_dataset=eval_dataset,
+        processing_class=tiny_tokenizer(),
+    )
+
+
+def step_gradients(output: Path | str, rows: int, *, batch: int, accumulate: int) -> list[torch.Tensor]:
+    made = trainer(
+        output,
+        to_training(reviewed(rows), tiny_tokenizer()),
+        per_device_train_batch_size=batch,
+        gradient_accumulation_steps=accumulate,
+    )
+    made.add_callback(seen := Gradients())
+    made.train()
+    return seen.steps
+
+
+def relative_error(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def expected_gradient(rows: slice, dataset: Dataset) -> torch.Tensor:
+    """One forward pass over the rows of a step, without any Trainer."""
+    model, part = tiny_model(), to_training(dataset, tiny_tokenizer())[rows]
+    tokens = tiny_tokenizer().pad({k: v for k, v in part.items() if k not in COLUMNS}, return_tensors="pt")
+    act_loss(model(**tokens).logits, *(torch.tensor(part[c]) for c in COLUMNS), non_negative=True).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+class TestGradient:
+    @pytest.mark.parametrize("rows", [16, 14, 22, 37])
+    def test_it_does_not_depend_on_how_a_step_is_split(self, tmp_path: Path, rows: int) -> None:
+        whole = step_gradients(tmp_path, rows, batch=16, accumulate=1)
+        assert len(whole) == -(-rows // 16)
+        for step, gradient in enumerate(whole):
+            expected = expected_gradient(slice(16 * step, 16 * step + 16), reviewed(rows))
+            assert relative_error(gradient, expected) < 1e-6
+        for batch, accumulate in ((8, 2), (4, 4)):
+            split = step_gradients(tmp_path, rows, batch=batch, accumulate=accumulate)
+            assert max(relative_error(ours, theirs) for ours, theirs in zip(split, whole, strict=True)) < 1e-6
+
+    def test_two_processes_give_the_gradient_of_one(self, tmp_path: Path) -> None:
+        """Real processes over gloo. (Of a last batch that does not divide, accelerate repeats rows: so 32 here.)"""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        workers = [
+            subprocess.Popen([sys.executable, __file__, str(tmp_path)], env=_rank(rank, port), stderr=subprocess.PIPE)
+            for rank in range(2)
+        ]
+        errors = [worker.communicate(timeout=120)[1].decode() for worker in workers]
+        assert [worker.returncode for worker in workers] == [0, 0], errors
+        whole = step_gradients(tmp_path, 32, batch=16, accumulate=1)
+        for split in ("8x1", "4x2", "2x4"):
+            steps = torch.load(tmp_path / f"{split}.pt", weights_only=True)
+            assert max(relative_error(ours, theirs) for ours, theirs in zip(steps, whole, strict=True)) < 1e-6
+
+    @pytest.mark.parametrize("mode", ["human", "machine"])
+    def test_the_baselines_are_cross_entropy(self, tmp_path: Path, mode: str) -> None:
+        truth = reviewed()["label"][:]
+        dataset = to_training(reviewed(**{HUMAN: truth}), tiny_tokenizer(), mode=mode)
+        made = trainer(tmp_path, dataset)
+        made.add_callback(seen := Gradients())
+        made.train()
+        model, part = tiny_model(), dataset[:]
+        tokens = tiny_tokenizer().pad({k: v for k, v in part.items() if k not in COLUMNS}, return_tensors="pt")
+        labels = truth if mode == "human" else reviewed()[LABEL][:]
+        model(**tokens, labels=torch.tensor(labels)).loss.backward()
+        expected = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        assert relative_error(seen.steps[0], expected) < 1e-6
+
+    def test_the_options_reach_the_loss(self, tmp_path: Path) -> None:
+        dataset = to_training(reviewed(**{PI: [0.2] * 16}), tiny_tokenizer())
+        settings: list[dict[str, Any]] = [{}, {"power": 0.5}, {"max_weight": 1.5}, {"non_negative": False}]
+        losses = set()
+        for options in settings:
+            made = trainer(tmp_path, dataset, **options)
+            # Far from the machine labels the guard has something to stop.
+            torch.nn.init.constant_(made.model.classifier.bias[:1], 8.0)
+            losses.add(round(made.train().training_loss, 6))
+        assert len(losses) == len(settings)
+
+    def test_training_lowers_the_loss(self, tmp_path: Path) -> None:
+        made = trainer(tmp_path, to_training(reviewed(), tiny_tokenizer()), learning_rate=0.5, num_train_epochs=30)
+        made.args.logging_steps = 1
+        made.train()
+        losses = [entry["loss"] for entry in made.state.log_history if "loss" in entry]
+        assert losses[-1] < 0.8 * losses[0]
+
+
+def _rank(rank: int, port: int) -> dict[str, str]:
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    where = {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    return {**os.environ, **where, **{name: str(value) for name, value in ranks.items()}}
+
+
+def _worker(folder: str) -> None:
+    """What each of the two processes runs. Both have the same gradients; the first writes them."""
+    for batch, accumulate in ((8, 1), (4, 2), (2, 4)):
+        steps = step_gradients(folder, 32, batch=batch, accumulate=accumulate)
+        assert torch.distributed.get_world_size() == 2
+        if torch.distributed.get_rank() == 0:
+            torch.save(steps, Path(folder) / f"{batch}x{accumulate}.pt")
+    torch.distributed.destroy_process_group()
+
+
+class TestEvaluation:
+    def test_eval_loss_is_cross_entropy_on_the_true_labels(self, tmp_path: Path) -> None:
+        test = to_evaluation(reviewed(11, seed=5), tiny_tokenizer())
+        made = trainer(tmp_path, None, eval_dataset=test, per_device_eval_batch_size=4)
+        made.compute_metrics = lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())}
+        metrics = made.evaluate()
+        part = test[:]
+        tokens = tiny_tokenizer().pad({k: v for k, v in part.items() if k != "labels"}, return_tensors="pt")
+        with torch.no_grad():
+            expected = tiny_model().eval()(**tokens, labels=torch.tensor(part["labels"]))
+        assert metrics["eval_loss"] == pytest.approx(expected.loss.item(), rel=1e-5)
+        right = expected.logits.argmax(-1) == torch.tensor(part["labels"])
+        assert metrics["eval_accuracy"] == pytest.approx(right.double().mean().item())
+
+    def test_evaluation_in_the_middle_of_training(self, tmp_path: Path) -> None:
+        test = to_evaluation(reviewed(6, seed=5), tiny_tokenizer())
+        made = trainer(tmp_path, to_training(reviewed(), tiny_tokenizer()), eval_dataset=test, eval_strategy="epoch")
+        made.train()
+        assert any("eval_loss" in entry for entry in made.state.log_history)
+
+    def test_act_columns_in_the_evaluation_set_do_no_harm(self, tmp_path: Path) -> None:
+        dataset = to_training(reviewed(), tiny_tokenizer())
+        made = trainer(tmp_path, None)
+        assert made.predict(dataset).predictions.shape == (16, 3)
+        with_gold = dataset.add_column("labels", reviewed()["label"][:])
+        test = to_evaluation(reviewed(), tiny_tokenizer())
+        assert made.evaluate(with_gold)["eval_loss"] == pytest.approx(made.evaluate(test)["eval_loss"])
+
+    def test_a_model_that_takes_no_labels_and_returns_a_tuple(self, tmp_path: Path) -> None:
+        class Bag(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.words = torch.nn.Embedding(16, 3)
+
+            def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> tuple[torch.Tensor]:
+                return (self.words(input_ids).mean(1),)
+
+        test = to_evaluation(reviewed(6), tiny_tokenizer())
+        made = trainer(tmp_path, to_training(reviewed(), tiny_tokenizer()), model=Bag(), eval_dataset=test)
+        made.train()
+        assert made.evaluate()["eval_loss"] > 0
+        assert made.predict(test).predictions.shape == (6, 3)
+
+
+class TestColumns:
+    def test_unused_columns_are_removed_and_ours_stay(self, tmp_path: Path) -> None:
+        dataset = to_training(reviewed(), tiny_tokenizer()).add_column("note", ["text"] * 16)
+        made = trainer(tmp_path, dataset)
+        assert made.args.remove_unused_columns
+        batch = next(iter(made.get_train_dataloader()))
+        assert set(COLUMNS) <= set(batch)
+        assert "note" not in batch
+        assert batch[SELECTED].dtype == torch.bool
+        assert batch[PI].dtype == torch.float32
+
+    def test_gold_labels_in_the_training_set_are_not_looked_at(self, tmp_path: Path) -> None:
+        dataset = to_training(reviewed(), tiny_tokenizer())
+        losses = [
+            trainer(tmp_path, rows).train().training_loss for rows in (dataset, dataset.add_column("label", [0] * 16))
+        ]
+        assert losses[0] == losses[1]
+
+    def test_missing_columns_raise_before_training(self, tmp_path: Path) -> None:
+        dataset = to_training(reviewed(), tiny_tokenizer()).remove_columns([PI, SELECTED])
+        made = trainer(tmp_path, dataset.add_column("labels", [0] * 16))
+        with pytest.raises(ACTError, match="training set has no act_selected, act_pi; run to_training"):
+            made.train()
+
+    def test_missing_columns_raise_where_only_batches_can_be_seen(self, tmp_path: Path) -> None:
+        dataset = to_training(reviewed(), tiny_tokenizer())
+        rows = [{**row, "labels": 0} for row in dataset.remove_columns(PI)]
+        with pytest.raises(ACTError, match="a batch to train on has no act_pi"):
+            trainer(tmp_path, rows).train()
+        made = trainer(tmp_path, list(dataset))
+        assert made.train().training_loss == pytest.approx(trainer(tmp_path, dataset).train().training_loss)
+
+    def test_a_stream_trains_too(self, tmp_path: Path) -> None:
+        stream = to_training(reviewed(), tiny_tokenizer()).to_iterable_dataset()
+        trainer(tmp_path, stream, max_steps=1).train()
+        with pytest.raises(ACTError, match="training set has no act_pi"):
+            trainer(tmp_path, stream.remove_columns(PI), max_steps=1).train()
+
+    def test_columns_that_did_not_go_through_to_training(self, tmp_path: Path) -> None:
+        raw = reviewed().map(lambda row: tiny_tokenizer()(row["text"]))
+        with pytest.raises(ACTError, match="empty cells in act_human; run to_training"):
+            trainer(tmp_path, raw).train()
+
+    def test_bad_values_raise_before_the_first_step(self, tmp_path: Path) -> None:
+        dataset = to_training(reviewed(**{PI: [0.0] * 16}), tiny_tokenizer())
+        with pytest.raises(ACTError, match="impossible pi"):
+            trainer(tmp_path, dataset).train()
+        with pytest.raises(ACTError, match=r"machine label that is no class \(2\); the classes are 0..1"):
+            trainer(tmp_path, to_training(reviewed(), tiny_tokenizer()), model=tiny_model(2)).train()
+
+    def test_label_names_in_another_order_are_refused(self, tmp_path: Path) -> None:
+        other = reviewed().cast_column("label", ClassLabel(names=NAMES[::-1]))
+        made = trainer(
+            tmp_path,
+            to_training(reviewed(), tiny_tokenizer()),
+            eval_dataset={"test": to_evaluation(other, tiny_tokenizer())},
+        )
+        with pytest.raises(ACTError, match=r"the test set has the labels \['maybe', 'yes', 'no'\], but act_label has"):
+            made.train()
+
+
+class TestOptions:
+    def test_the_guard_is_on_by_default(self, tmp_path: Path) -> None:
+        config = ACTConfig(str(tmp_path), report_to="none", use_cpu=True)
+        assert (config.power, config.non_negative, config.max_weight) == (1.0, True, None)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"power": 2}, "power is 2"),
+            ({"max_weight": 0}, "max_weight is 0"),
+            ({"label_smoothing_factor": 0.1}, "0.1"),
+        ],
+    )
+    def test_errors(self, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(ACTError, match=message):
+            ACTConfig(str(tmp_path), **options)
+
+    def test_other_arguments_and_losses_are_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(ACTError, match="args is a TrainingArguments; give an ACTConfig"):
+            ACTTrainer(tiny_model(), TrainingArguments(str(tmp_path), use_cpu=True))
+        with pytest.raises(ACTError, match="compute_loss_func"):
+            ACTTrainer(tiny_model(), ACTConfig(str(tmp_path), use_cpu=True), compute_loss_func=print)
+
+    def test_the_command_line_parser_of_transformers_knows_the_fields(self, tmp_path: Path) -> None:
+        words = ["--output_dir", str(tmp_path), "--power", "0.5", "--no_non_negative", "--use_cpu"]
+        (config,) = HfArgumentParser(ACTConfig).parse_args_into_dataclasses(words)
+        assert (config.power, config.non_negative, config.max_weight) == (0.5, False, None)
+
+
+class TestWarning:
+    def warnings(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, dataset: Dataset, **options: Any
+    ) -> list[str]:
+        with caplog.at_level(logging.WARNING, logger="act_hf.trainer"):
+            trainer(tmp_path, to_training(dataset, tiny_tokenizer()), **options).train()
+        return [record.getMessage() for record in caplog.records if record.name == "act_hf.trainer"]
+
+    def test_a_large_weight(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        dataset = reviewed(**{PI: [0.02] * 15 + [0.0], HUMAN: reviewed()["label"][:], SELECTED: [True] * 15 + [False]})
+        (message,) = self.warnings(tmp_path, caplog, dataset)
+        assert "largest weight 50.0" in message
+        assert "of 16 rows; pi = 0 on 1 of them" in message
+        assert "max_weight=10" in message
+        assert "non_negative" not in message
+
+    def test_negative_weight_without_the_guard(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        dataset = reviewed(**{PI: [0.25] * 16})
+        (message,) = self.warnings(tmp_path, caplog, dataset, non_negative=False)
+        assert "largest weight 4.0" in message
+        assert "non_negative=True" in message
+        assert "max_weight" not in message
+
+    def test_no_warning_with_the_guard_or_small_weights(
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        assert not self.warnings(tmp_path, caplog, reviewed(**{PI: [0.25] * 16}))
+        threshold = [float(value) for value in reviewed()[SELECTED]]
+        assert not self.warnings(tmp_path, caplog, reviewed(**{PI: threshold}), non_negative=False)
+
+
+class TestToTraining:
+    def test_columns_and_types(self) -> None:
+        source = reviewed()
+        dataset = to_training(source, tiny_tokenizer())
+        assert set(dataset.column_names) == {"input_ids", "attention_mask", *COLUMNS}
+        assert dataset.features[LABEL] == ClassLabel(names=NAMES)
+        assert (dataset.features[HUMAN].dtype, dataset.features[PI].dtype) == ("int64", "float32")
+        assert dataset[HUMAN][:] == [-100 if value is None else value for value in source[HUMAN]]
+        assert dataset[LABEL][:] == source[LABEL][:]
+        assert dataset[PI][:] == source[PI][:]
+
+    def test_text_is_cut_and_an_empty_cell_is_empty_text(self) -> None:
+        dataset = to_training(reviewed(2, text=["a b c d e", None]), tiny_tokenizer(), max_length=3)
+        assert [len(ids) for ids in dataset["input_ids"]] == [3, 0]
+
+    def test_without_a_tokenizer_the_other_columns_stay(self) -> None:
+        assert set(to_training(reviewed()).column_names) == {"text", "label", *COLUMNS}
+        assert set(to_evaluation(reviewed()).column_names) == {"text", "labels"}
+
+    def test_a_failed_row_that_was_reviewed_has_its_human_label_with_weight_one(self) -> None:
+        source = reviewed(
+            3, **{LABEL: [None, 1, 2], HUMAN: [2, None, 0], SELECTED: [None, False, True], PI: [None, 0.1, 0.5]}
+        )
+        rows = to_training(source, tiny_tokenizer())[:]
+        assert rows[LABEL] == [2, 1, 2]
+        assert rows[HUMAN] == [2, -100, 0]
+        assert rows[SELECTED] == [True, False, True]
+        assert rows[PI] == pytest.approx([1, 0.1, 0.5])
+
+    def test_baselines(self) -> None:
+        source = reviewed(3, **{LABEL: [None, 1, 2], HUMAN: [2, 1, 0]})
+        rows = to_training(source.select_columns(["text", HUMAN]), tiny_tokenizer(), mode="human")[:]
+        assert (rows[LABEL], rows[HUMAN], rows[SELECTED], rows[PI]) == ([2, 1, 0], [2, 1, 0], [True] * 3, [1.0] * 3)
+        rows = to_training(reviewed(3).select_columns(["text", LABEL]), tiny_tokenizer(), mode="machine")[:]
+        assert (rows[HUMAN], rows[SELECTED]) == ([-100] * 3, [False] * 3)
+
+    @pytest.mark.parametrize(
+        ("changes", "options", "message"),
+        [
+            ({}, {"mode": "both"}, "no mode 'both'; there are 'act', 'human', 'machine'"),
+            (
+                {LABEL: [None, 1, None], HUMAN: [1, None, None], SELECTED: [True, False, False]},
+                {},
+                "1 of 3 rows have no",
+            ),
+            ({HUMAN: [None] * 3, SELECTED: [True, False, True]}, {}, "2 of 3 rows are selected but have no act_human"),
+            ({HUMAN: [0] * 3, PI: [None, 0.5, 0.5]}, {}, "1 of 3 rows have no act_pi; run sample"),
+            ({HUMAN: [1, None, None]}, {"mode": "human"}, "2 of 3 rows have no act_human"),
+            ({LABEL: [1, None, 1], HUMAN: [0] * 3}, {"mode": "machine"}, "1 of 3 rows have no act_label"),
+            ({}, {"text": "body"}, "no text column 'body'; the columns with strings are 'text'"),
+        ],
+    )
+    def test_errors(self, changes: dict[str, Any], options: dict[str, Any], message: str) -> None:
+        with pytest.raises(ACTError, match=message):
+            to_training(reviewed(3, **changes), tiny_tokenizer(), **options)
+
+    def test_errors_about_columns(self) -> None:
+        with pytest.raises(ACTError, match=r"to_training\(mode='act'\): no column 'act_pi'"):
+            to_training(reviewed().remove_columns(PI), tiny_tokenizer())
+        two = reviewed().rename_column("text", "title").add_column("body", ["a"] * 16)
+        with pytest.raises(ACTError, match=r"which column is the text.* 'title', 'body'"):
+            to_training(two, tiny_tokenizer())
+        free = reviewed().remove_columns(LABEL).add_column(LABEL, ["yes"] * 16)
+        with pytest.raises(ACTError, match=r"'act_label' is .* not a ClassLabel"):
+            to_training(free, tiny_tokenizer())
+        swapped = reviewed().cast_column(HUMAN, ClassLabel(names=NAMES[::-1]))
+        with pytest.raises(ACTError, match=r"act_label has the labels .* but act_human has"):
+            to_training(swapped, tiny_tokenizer())
+        with pytest.raises(ACTError, match="to_evaluation: 1 of 3 rows have no 'label'"):
+            to_evaluation(reviewed(3, label=[0, None, 1]), tiny_tokenizer())
+
+
+if __name__ == "__main__":
+    _worker(sys.argv[1])

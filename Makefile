@@ -10,7 +10,7 @@ quickstart: $(READY)
 	$(BIN)/act-hf quickstart --out act_quickstart
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 # What must hold: lint, format, types, and that the package builds.
 quality: $(READY)

@@ -257,7 +257,8 @@ def _finite(logprobs: NDArray[np.float64], method: str) -> NDArray[np.float64]:
 def normalised_probs(logprobs: NDArray[np.float64], prior: Sequence[float] | None = None) -> NDArray[np.float64]:
     """Label probabilities `[rows, labels]`, each row summing to 1, with `prior` (log-probabilities) taken out."""
     shifted = logprobs if prior is None else logprobs - np.asarray(prior)
-    return np.exp(shifted - _logsumexp(shifted))
+    with np.errstate(invalid="ignore"):  # a row that is no numbers stays one
+        return np.exp(shifted - _logsumexp(shifted))
 
 
 def _logsumexp(values: NDArray[np.float64]) -> NDArray[np.float64]:

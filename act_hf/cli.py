@@ -57,12 +57,13 @@ def quickstart(
     out: Annotated[Path, typer.Option(help="The folder for the report, the data and the model.")] = Path(
         "act_quickstart"
     ),
+    rows: Annotated[int | None, typer.Option(min=20, help="Take only so many of the 400 rows, for a look.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Classifiers trained for each kind of label.")] = 5,
 ) -> None:
     """Run the whole job on 400 real rows with two small real models: no account, no server, about three minutes."""
     from act_hf.quickstart import run_quickstart
 
-    report = run_quickstart(out, seeds=seeds, threads=os.cpu_count())
+    report = run_quickstart(out, rows=rows, seeds=seeds, threads=os.cpu_count())
     print(report.summary())
     print(_next_steps(out))
 

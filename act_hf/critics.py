@@ -131,10 +131,10 @@ def _logit(critic: Critic, rows: Sequence[Row], labels: Sequence[int]) -> list[V
 
 
 def _yes_or_no(logprobs: Sequence[float]) -> Verdict:
+    if not np.isfinite(np.max(logprobs)):  # all impossible, or one of them no number
+        return Verdict(failure=f"{_STAGE} the model gave {list(logprobs)} for the spellings of yes and no")
     yes = np.logaddexp.reduce(logprobs[: len(prompts.YES)])
     no = np.logaddexp.reduce(logprobs[len(prompts.YES) :])
-    if np.isnan(yes) or np.isnan(no) or not np.isfinite(max(yes, no)):
-        return Verdict(failure=f"{_STAGE} the model gave {list(logprobs)} for the spellings of yes and no")
     error_prob = float(1 / (1 + np.exp(np.clip(no - yes, -700, 700))))
     return Verdict(error_prob, f'asked "is the label wrong?": yes {error_prob:.0%}, no {1 - error_prob:.0%}')
 

@@ -7,7 +7,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets.utils import disable_progress_bars, enable_progress_bars
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from act_hf.report import Report
 
 GOLD = "label"
-BUDGET = 100
-# A fifth of the budget is a uniform audit: it finds fewer errors than the critic's choice would, and says how many are left.
+BUDGET = 0.25
+# A fifth of the budget is a uniform audit. It finds fewer errors than the critic's choice, and says how many are left.
 MIX = 0.2
 SEEDS = 5
 
@@ -83,6 +83,7 @@ def downstream(reviewed: Dataset, folder: Path, *, seeds: int = SEEDS) -> list[d
     Returns:
         `list` of `dict`: a result a method and seed. The ACT model of seed 0 is kept in `folder`.
     """
+    quiet = are_progress_bars_disabled()
     disable_progress_bars()  # a bar for tokenizing, thirty times
     test = load_sample("test")
     everyone = add_columns(reviewed, {HUMAN: reviewed[GOLD]}, {HUMAN: reviewed.features[HUMAN]})
@@ -96,17 +97,19 @@ def downstream(reviewed: Dataset, folder: Path, *, seeds: int = SEEDS) -> list[d
         )
         accuracy = trainer.evaluate()["eval_accuracy"]
         results.append({"method": method, "seed": seed, "accuracy": accuracy, "rows": len(rows)})
-    enable_progress_bars()
+    if not quiet:
+        enable_progress_bars()
     return results
 
 
-def run_quickstart(out: Path, *, seeds: int = SEEDS, threads: int | None = None) -> Report:
+def run_quickstart(out: Path, *, rows: int | None = None, seeds: int = SEEDS, threads: int | None = None) -> Report:
     """
     Walks the sample through every room.
 
     Args:
         out (`Path`): gets `answers.sqlite` (a second run asks for nothing again), `data` (the data set with every
             column), `review.csv` (what a person would fill in), `model`, `downstream.json` and `report.html`.
+        rows (`int`, *optional*): takes only the first so many rows, for a quick look. All 400 by default.
         seeds (`int`, *optional*, defaults to 5): classifiers trained a method.
         threads (`int`, *optional*): CPU threads; see [`LocalModel`].
 
@@ -114,7 +117,8 @@ def run_quickstart(out: Path, *, seeds: int = SEEDS, threads: int | None = None)
         [`Report`]: what the page shows.
     """
     disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for each time weights are loaded
-    criticized = label_and_criticize(load_sample("pool"), out / "answers.sqlite", threads=threads)
+    pool = load_sample("pool")
+    criticized = label_and_criticize(pool.take(rows or len(pool)), out / "answers.sqlite", threads=threads)
     drawn = sample(criticized, budget=BUDGET, mix=MIX)
     push_table(drawn, out / "review.csv", overwrite=True)
     reviewed = simulate_review(drawn, gold=GOLD)

@@ -244,12 +244,12 @@ class _Loaded:
             raise ACTError("an empty continuation cannot be scored")
         return prompt[:length], _Tree(prompt[length:], branches)
 
-    def prefix_cache(self, prefix: tuple[int, ...]) -> tuple[Any, int]:
+    def take_prefix(self, prefix: tuple[int, ...]) -> tuple[Any, int]:
         """
         The keys and values of `prefix`, and how many tokens had to be read for them now.
 
-        They are taken out of `prefixes`. [`score_pack`] appends to them, and puts them back when it has undone that:
-        after an error or an interrupt in between they would be those of another prefix.
+        They are taken out, and given back by [`give_prefix`] when they are as they were: a forward pass that is broken
+        off halfway leaves them longer, and whoever used them next would silently score something else.
         """
         import torch
         from transformers import DynamicCache
@@ -263,6 +263,13 @@ class _Loaded:
                 self.model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
         return cache, len(prefix)
 
+    def give_prefix(self, prefix: tuple[int, ...], cache: Any, read: int) -> None:
+        """Takes back the keys and values of `prefix`, after `read` tokens were read on top of them."""
+        cache.crop(-read)
+        self.prefixes[prefix] = cache
+        if len(self.prefixes) > _PREFIXES_KEPT:
+            self.prefixes.popitem(last=False)
+
     def score_pack(self, prefix: tuple[int, ...], trees: Sequence[_Tree]) -> tuple[list[list[float]], int]:
         """
         Scores several trees in one forward pass over one sequence, without padding and without copying the prefix.
@@ -275,7 +282,7 @@ class _Loaded:
         """
         import torch
 
-        cache, read = self.prefix_cache(prefix)
+        cache, read = self.take_prefix(prefix)
         layout = _Layout.of(trees, start=len(prefix))
         device = self.model.device
         with torch.inference_mode():
@@ -287,7 +294,7 @@ class _Loaded:
                 use_cache=True,
                 logits_to_keep=torch.tensor(layout.read_at, device=device),
             ).logits[0]
-            cache.crop(-len(layout.ids))
+            self.give_prefix(prefix, cache, len(layout.ids))
             self.prefixes[prefix] = cache
             if len(self.prefixes) > _PREFIXES_KEPT:
                 self.prefixes.popitem(last=False)

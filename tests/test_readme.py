@@ -1,0 +1,89 @@
+"""What the README and docs/ say is run, and its figures are those of the benchmarks."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.weights import embedded
+
+from act_hf.models.embedded import minilm_path, smollm2_path
+from act_hf.quickstart import load_sample
+
+
+ROOT = Path(__file__).parent.parent
+LABELS = {
+    "human": "400 human labels",
+    "machine": "400 machine labels",
+    "act": "400 machine and 100 human labels (ACT)",
+}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.fixture
+def tickets(tmp_path):
+    """One's own data: the file that the example names."""
+    rows = load_sample("pool").take(40)
+    names = rows.features["label"].names
+    with (tmp_path / "tickets.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["text", "label"])
+        writer.writerows([row["text"], names[row["label"]]] for row in rows)
+    return tmp_path
+
+
+@pytest.mark.model
+def test_the_first_example_runs_as_printed(tickets):
+    embedded(smollm2_path)
+    embedded(minilm_path)
+    example = blocks(README, "python")[0]
+    assert len(example.strip().splitlines()) <= 20
+    environment = {**os.environ, "HF_HOME": str(tickets / "hf")}
+    result = subprocess.run(
+        [sys.executable, "-c", example], cwd=tickets, env=environment, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert (tickets / "report.html").exists()
+    assert (tickets / "ticket-model" / "model.safetensors").exists()
+
+
+def test_every_command_it_names_is_one():
+    from act_hf.cli import app, review
+
+    known = {command.name or command.callback.__name__ for command in app.registered_commands}
+    known |= {f"review {command.name}" for command in review.registered_commands}
+    told = README + "".join(file.read_text(encoding="utf-8") for file in (ROOT / "docs").glob("*.md"))
+    named = {match.strip() for match in re.findall(r"act-hf (review \w+|[a-z]+)", told)}
+    assert named
+    assert named <= known
+
+
+def test_every_file_it_links_to_is_there():
+    for file in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([^)#]+)\)", file.read_text(encoding="utf-8")):
+            assert link.startswith("https://") or (file.parent / link).exists(), f"{file.name}: {link}"
+
+
+def test_its_figures_are_the_benchmarks():
+    result = json.loads((ROOT / "benchmarks" / "results" / "quickstart.json").read_text())
+    found, at_random = result["errors_found"], result["errors_found_at_random"]
+    table = {
+        "always the most frequent label": f"{100 * result['majority_accuracy']:.1f} %",
+        "machine labels": f"{100 * result['machine_accuracy']:.1f} %",
+        "labels after review": f"{100 * result['accuracy_after_review']:.1f} %",
+        "errors found in 100 reviewed rows": f"{found} (at random {at_random:.1f})",
+    }
+    for critic, figures in result["critics"].items():
+        table[f"AUROC of the critic {critic.split(':')[0]}"] = f"{figures['auroc']:.2f}"
+    for method, run in result["downstream"].items():
+        table[f"classifier trained on {LABELS[method]}"] = f"{100 * run['mean']:.1f} ± {100 * run['sd']:.1f} %"
+    for name, figure in table.items():
+        assert f"| {name} | {figure} |" in README, f"the README lacks | {name} | {figure} |"

@@ -14,6 +14,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Prin
 from act_hf.columns import class_names, require
 from act_hf.errors import ACTError
 from act_hf.models.embedded import model_source
+from act_hf.models.gguf import one_line
 from act_hf.trainer import ACTConfig, ACTTrainer, to_evaluation, to_training
 
 
@@ -100,9 +101,10 @@ def _load(base: str, names: list[str]) -> tuple[Any, Any]:
     try:
         model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=len(names), **labels)
         return model, AutoTokenizer.from_pretrained(source)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ACTError(f"cannot load the base model {base!r}: {reason} (minilm, a Hub id, or a folder)") from error
+    except Exception as error:  # whatever a broken file makes of itself
+        raise ACTError(
+            f"cannot load the base model {base!r}: {one_line(error)} (minilm, a Hub id, or a folder)"
+        ) from error
 
 
 def _freeze(model: Any, trained_layers: int) -> None:

@@ -30,6 +30,9 @@ app = typer.Typer(
 review = typer.Typer(help="Hand rows to people, and take their answers back.", no_args_is_help=True)
 app.add_typer(review, name="review")
 
+STOPPED = 130
+"""The exit status after Ctrl-C."""
+
 _DATA = "a folder, a .parquet, .csv or .jsonl file, or a Hub id (user/name)"
 _OUT = "a folder, a .parquet, .csv or .jsonl file, or hf://user/name"
 
@@ -218,22 +221,21 @@ def train(
 ) -> None:
     """Train a text classifier on machine and human labels together, with the ACT loss."""
     from act_hf.classifier import train_classifier
-    from act_hf.files import read_dataset
+    from act_hf.files import check_replaceable, read_dataset, written_whole
 
-    if target.exists() and not overwrite:
-        raise ACTError(f"{str(target)!r} exists; give another name, or --overwrite to replace it")
+    check_replaceable(target, overwrite=overwrite, sign="config.json")
     test = read_dataset(evaluation) if evaluation else None
     options: dict[str, Any] = {"num_train_epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     options |= {"trained_layers": trained_layers, "mode": mode, "text": text, "evaluation": test, "label": label}
     dataset = read_dataset(source, split=split)
-    trainer = train_classifier(dataset, base, target, **options)
-    result = {"method": mode, "seed": seed, "rows": len(dataset)}
+    with written_whole(target, "the model") as folder:
+        trainer = train_classifier(dataset, base, folder, **options)
+        if test is not None:
+            accuracy = trainer.evaluate()["eval_accuracy"]
+            result = {"method": mode, "seed": seed, "rows": len(dataset), "accuracy": accuracy}
+            (folder / "act_result.json").write_text(json.dumps(result), encoding="utf-8")
     if test is not None:
-        result["accuracy"] = trainer.evaluate()["eval_accuracy"]
-        (target / "act_result.json").write_text(json.dumps(result), encoding="utf-8")
-        print(
-            f"accuracy on {evaluation}: {result['accuracy']:.4f} (for the report: --result {target}/act_result.json)"
-        )
+        print(f"accuracy on {evaluation}: {accuracy:.4f} (for the report: --result {target}/act_result.json)")
     print(f"model in {target}")
 
 
@@ -247,11 +249,10 @@ def report(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the run as one page with plots, and print what it says."""
-    from act_hf.files import read_dataset
+    from act_hf.files import check_replaceable, read_dataset
     from act_hf.report import build_report
 
-    if file.exists() and not overwrite:
-        raise ACTError(f"{str(file)!r} exists; give another name, or --overwrite to replace it")
+    check_replaceable(file, overwrite=overwrite)
     made = build_report(read_dataset(source, split=split), gold=gold, downstream=_results(result or []))
     made.save(file)
     print(made.summary())
@@ -267,8 +268,10 @@ def main() -> None:
         app()
     except ACTError as error:
         sys.exit(_complain(str(error), 2))
-    except KeyboardInterrupt:
-        sys.exit(_complain("stopped; every answer so far is kept: the same command goes on from there", 130))
+    except SystemExit as end:
+        if end.code == STOPPED:  # what typer makes of Ctrl-C
+            _complain("stopped; every answer so far is kept: the same command goes on from there", STOPPED)
+        raise
 
 
 def _complain(message: str, status: int) -> int:
@@ -289,7 +292,9 @@ def _open(source: str, split: str | None, target: str, overwrite: bool) -> Datas
 
     check_target(target, overwrite=overwrite)
     disable_caching()  # else `map` leaves files in the folder that it reads
-    return read_dataset(source, split=split)
+    dataset = read_dataset(source, split=split)
+    check_target(target, overwrite=overwrite, features=dataset.features)
+    return dataset
 
 
 def _finish(dataset: Dataset, target: str, overwrite: bool) -> None:
@@ -346,20 +351,26 @@ def _examples(source: str | None, shown: dict[str, str | None]) -> list[Any]:
 def _budget(text: str) -> int | float:
     plain = text.strip()
     try:
-        if plain.endswith("%"):
-            return float(plain[:-1]) / 100
-        return int(plain) if plain.lstrip("+-").isdigit() else float(plain)
+        number = float(plain.removesuffix("%"))
     except ValueError:
         raise ACTError(f"--budget {text!r} is neither a number of rows (200) nor a share (0.1 or 10%)") from None
+    if plain.endswith("%"):
+        if not 0 <= number <= 100:
+            raise ACTError(f"--budget {text!r} is no share of the rows; give 0% to 100%, or a number of rows (200)")
+        return number / 100
+    return int(plain) if plain.lstrip("+-").isdecimal() else number
 
 
 def _results(paths: list[Path]) -> list[dict[str, Any]] | None:
     results = []
     for path in paths:
         try:
-            results.append(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, json.JSONDecodeError) as error:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise ACTError(f"--result {str(path)!r}: {error}") from error
+        if not isinstance(result, dict):
+            raise ACTError(f"--result {str(path)!r} holds no result of act-hf train --evaluation")
+        results.append(result)
     return results or None
 
 

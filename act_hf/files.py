@@ -14,34 +14,57 @@ from act_hf.records import records, with_records
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from datasets import Dataset, DatasetDict, Features
 
 FORMATS = (".parquet", ".csv", ".jsonl")
 HUB = "hf://"
 
+FORMULA = "=+-@\t\r\n＝＋－＠"
+"""A spreadsheet runs a cell that begins with one of these as a formula, whoever wrote it."""
+
 _SIDECAR = ".act.json"
+_STATE = "state.json"  # in every folder of save_to_disk
 
 
 @contextlib.contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, what: str = "the file") -> Iterator[Path]:
     """
     A path to write to, beside `path` and with its ending, that becomes `path` when the block ends well.
 
-    Whoever looks sees the old file or the new one, never half of one, and an error leaves nothing behind.
+    Whoever looks sees the old file or the new one, never half of one, and an error leaves nothing behind. A killed
+    process leaves a hidden folder `.NAME.xxxxxxxx` beside `path`, which nothing here reads.
+
+    Args:
+        path (`Path`): the file or folder to write.
+        what (`str`, *optional*, defaults to `"the file"`): what is written, for the message.
+
+    Raises:
+        ACTError: when it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    unfinished = folder / path.name
     try:
-        yield unfinished
-        if unfinished.is_dir() and path.is_dir():
-            # A folder cannot be replaced in one step: the old one steps aside, and goes when the new one is there.
-            path.rename(folder / "replaced")
-        unfinished.rename(path)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+        try:
+            yield folder / path.name
+            _move(folder / path.name, path, aside=folder / "replaced")
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+    except OSError as error:
+        raise ACTError(f"cannot write {what} {str(path)!r}: {error}") from error
+
+
+def _move(new: Path, path: Path, *, aside: Path) -> None:
+    """A folder cannot be replaced in one step: the old one steps aside, and goes when the new one is there."""
+    try:
+        if new.is_dir() and path.is_dir():
+            path.rename(aside)
+        new.rename(path)
+    except BaseException:
+        if aside.exists() and not path.exists():
+            aside.rename(path)
+        raise
 
 
 def read_dataset(source: str | Path, *, split: str | None = None) -> Dataset:
@@ -57,7 +80,8 @@ def read_dataset(source: str | Path, *, split: str | None = None) -> Dataset:
         `Dataset`.
 
     Raises:
-        ACTError: when there is no such thing, it cannot be read, or has several splits and none is named.
+        ACTError: when there is no such thing, it cannot be read, it has several splits and none is named, or not the
+            one that is named.
     """
     path = Path(source)
     try:
@@ -67,12 +91,13 @@ def read_dataset(source: str | Path, *, split: str | None = None) -> Dataset:
             from datasets import load_from_disk
 
             return _one_split(load_from_disk(str(path)), split, source)
+        if split is not None:
+            raise ACTError(f"{str(source)!r} is a file, which has no split {split!r}; leave out --split")
         return _from_file(path)
     except ACTError:
         raise
     except Exception as error:  # each format and the Hub have errors of their own, and no common base
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ACTError(f"cannot read the data set {str(source)!r}: {reason}") from error
+        raise ACTError(f"cannot read the data set {str(source)!r}: {_reason(error)}") from error
 
 
 def write_dataset(dataset: Dataset, target: str | Path, *, overwrite: bool = False) -> None:
@@ -80,7 +105,8 @@ def write_dataset(dataset: Dataset, target: str | Path, *, overwrite: bool = Fal
     Writes a data set so that [`read_dataset`] gives it back with types and records.
 
     Parquet, CSV and JSONL files get a small file beside them (`NAME.act.json`) for what the format cannot hold. In CSV
-    and JSONL, labels are written by name; in CSV, lists are written as JSON.
+    and JSONL, labels are written by name (the -1 that some data sets have for "no label" as none); in CSV, lists are
+    written as JSON.
 
     Args:
         dataset (`Dataset`): what to write.
@@ -88,47 +114,118 @@ def write_dataset(dataset: Dataset, target: str | Path, *, overwrite: bool = Fal
         overwrite (`bool`, *optional*, defaults to `False`): replaces what is there.
 
     Raises:
-        ACTError: when something is there and `overwrite` is not given, or the ending is unknown.
+        ACTError: when something is there and `overwrite` is not given, the ending is unknown, the format cannot hold
+            a column, or it cannot be written.
     """
     if str(target).startswith(HUB):
-        dataset.push_to_hub(str(target).removeprefix(HUB), private=True)
+        _to_hub(dataset, str(target))
         return
     path = Path(target)
-    check_target(path, overwrite=overwrite)
-    if path.suffix in FORMATS:
-        kept = {"features": dataset.features.to_dict(), "records": records(dataset)}
-        with written_whole(_sidecar(path)) as sidecar, written_whole(path) as unfinished:
-            _to_file(dataset, unfinished)
-            sidecar.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
-    else:
-        with written_whole(path) as unfinished:
+    check_target(path, overwrite=overwrite, features=dataset.features)
+    if path.suffix not in FORMATS:
+        with written_whole(path, "the data set") as unfinished:
             dataset.save_to_disk(str(unfinished))
+        return
+    kept = {"features": dataset.features.to_dict(), "records": records(dataset)}
+    with written_whole(path, "the data set") as unfinished, written_whole(_sidecar(path), "the data set") as sidecar:
+        _to_file(dataset, unfinished)
+        sidecar.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
+        # Two files cannot be replaced in one step, and old rows beside new types would be misread.
+        path.unlink(missing_ok=True)
 
 
-def check_target(target: str | Path, *, overwrite: bool) -> None:
-    """Raises [`ACTError`] when [`write_dataset`] would refuse `target`: worth knowing before a long job."""
+def check_target(target: str | Path, *, overwrite: bool, features: Features | None = None) -> None:
+    """
+    Raises [`ACTError`] when [`write_dataset`] would refuse `target`: worth knowing before a long job.
+
+    Args:
+        target (`str` or `Path`): as for [`write_dataset`].
+        overwrite (`bool`): whether what is there may be replaced.
+        features (`datasets.Features`, *optional*): of the rows to write, where they are known.
+    """
     path = Path(target)
     if str(target).startswith(HUB):
         return
     if path.suffix and path.suffix not in FORMATS and not path.is_dir():
         raise ACTError(f"{str(target)!r}: a data set is written to {', '.join(FORMATS)}, a folder, or {HUB}user/name")
-    if path.exists() and not overwrite:
-        raise ACTError(f"{str(target)!r} exists; give another name, or --overwrite to replace it")
+    check_replaceable(path, overwrite=overwrite, sign=None if path.suffix in FORMATS else _STATE)
+    if path.suffix in (".csv", ".jsonl"):
+        for name, kind in (features or {}).items():
+            if not _fits_json(kind):
+                raise ACTError(f"{path.suffix} cannot hold column {name!r} ({kind}); write .parquet or a folder")
+
+
+def check_replaceable(path: Path, *, overwrite: bool, sign: str | None = None) -> None:
+    """
+    Raises [`ACTError`] when `path` exists and may not be replaced, or is something else than what will be written.
+
+    Args:
+        path (`Path`): the output.
+        overwrite (`bool`): whether it may be replaced.
+        sign (`str`, *optional*): for a folder, a file that is in every folder of that kind: `--overwrite .` must not
+            cost anybody their files. Without it the output is a file.
+    """
+    if not path.exists():
+        return
+    if not overwrite:
+        raise ACTError(f"{str(path)!r} exists; give another name, or --overwrite to replace it")
+    if path.is_dir() != (sign is not None):
+        there, wanted = ("folder", "file") if path.is_dir() else ("file", "folder")
+        raise ACTError(f"{str(path)!r} is a {there}, and a {wanted} is to be written; give another name")
+    if sign and any(path.iterdir()) and not (path / sign).exists():
+        raise ACTError(f"{str(path)!r} has other files in it and no {sign}, so it is not replaced; give another name")
+
+
+def _fits_json(kind: Any) -> bool:
+    """Whether JSON holds such values and gives them back."""
+    from datasets import ClassLabel, LargeList, List, Value
+
+    if isinstance(kind, dict):
+        return all(_fits_json(part) for part in kind.values())
+    if isinstance(kind, List | LargeList):
+        return _fits_json(kind.feature)
+    plain = ("string", "large_string", "bool", "int", "uint", "float", "null")
+    return isinstance(kind, ClassLabel) or (isinstance(kind, Value) and kind.dtype.startswith(plain))
+
+
+def _reason(error: Exception) -> str:
+    """What an error of `datasets` says to a user, in a line."""
+    # It wraps what a reader says in "An error occurred while generating the dataset".
+    reason = str(error.__cause__ or error).strip() or type(error).__name__
+    without_rows = ("list index out of range", "corresponds to no data")  # its words for a folder and a file
+    return "it has no rows" if any(words in reason for words in without_rows) else reason.splitlines()[0]
 
 
 def _from_hub(source: str, split: str | None) -> Dataset:
     from datasets import load_dataset
 
     name = source.removeprefix(HUB)
-    if not source.startswith(HUB) and (name.count("/") != 1 or Path(name).suffix in FORMATS or name.startswith(".")):
+    if not source.startswith(HUB) and not _is_hub_id(name):
         raise ACTError(f"no file or folder {source!r}, and it is no Hub id (user/name) either")
-    return _one_split(load_dataset(name, split=split), split, source)
+    loaded: Dataset | DatasetDict = load_dataset(name, split=split)
+    return _one_split(loaded, split, source) if split is None else loaded
+
+
+def _is_hub_id(name: str) -> bool:
+    """Whether `name` can be `user/name`: not where `user` is a folder here, so `name` is only misspelled."""
+    path = Path(name)
+    user_and_name = name.count("/") == 1 and not path.is_absolute() and not name.startswith(".")
+    return user_and_name and path.suffix not in FORMATS and not path.parent.is_dir()
+
+
+def _to_hub(dataset: Dataset, target: str) -> None:
+    try:
+        dataset.push_to_hub(target.removeprefix(HUB), private=True)
+    except Exception as error:  # the network, the Hub and its client have errors of their own
+        raise ACTError(f"cannot push the data set to {target!r}: {_reason(error)}") from error
 
 
 def _one_split(loaded: Dataset | DatasetDict, split: str | None, source: str | Path) -> Dataset:
     from datasets import Dataset
 
     if isinstance(loaded, Dataset):
+        if split not in (None, str(loaded.split)):
+            raise ACTError(f"{str(source)!r} has no split {split!r}; leave out --split")
         return loaded
     names = list(loaded)
     chosen = split or (names[0] if len(names) == 1 else None)
@@ -149,18 +246,39 @@ def _from_file(path: Path) -> Dataset:
         raise ACTError(f"{str(path)!r}: a data set is a folder, a Hub id, or a file ending in {', '.join(FORMATS)}")
     if path.stat().st_size == 0:
         raise ACTError(f"{str(path)!r} is empty")
-    kept = json.loads(_sidecar(path).read_text(encoding="utf-8")) if _sidecar(path).exists() else None
-    if path.suffix == ".parquet":
-        dataset = Dataset.from_parquet(str(path), keep_in_memory=True)
-        return with_records(dataset, kept["records"]) if kept else dataset
-    if not kept:
-        reader = Dataset.from_csv if path.suffix == ".csv" else Dataset.from_json
-        plain: Dataset = reader(str(path), keep_in_memory=True)
-        return plain
+    if not _sidecar(path).exists():
+        return _from_plain_file(path)
+    kept = json.loads(_sidecar(path).read_text(encoding="utf-8"))
     features = Features.from_dict(kept["features"])
-    rows = _csv_rows(path, features) if path.suffix == ".csv" else _jsonl_rows(path)
-    values = {name: [_to_value(row.get(name), kind) for row in rows] for name, kind in features.items()}
-    return with_records(Dataset.from_dict(values, features=features), kept["records"])
+    if path.suffix == ".parquet":
+        dataset = _from_plain_file(path)
+        _check_columns(dataset.column_names, features, path)
+    else:
+        rows = _csv_rows(path, features) if path.suffix == ".csv" else _jsonl_rows(path, features)
+        values = {name: [_to_value(row[name], kind) for row in rows] for name, kind in features.items()}
+        dataset = Dataset.from_dict(values, features=features)
+    return with_records(dataset, kept["records"])
+
+
+def _from_plain_file(path: Path) -> Dataset:
+    """The file as `datasets` reads it, past its cache, which takes a file changed at the same time for the same."""
+    from datasets import Dataset
+
+    readers = {".parquet": Dataset.from_parquet, ".csv": Dataset.from_csv, ".jsonl": Dataset.from_json}
+    # "NA", "None" and "null" are text, and may be labels; only an empty cell is no value.
+    options = {"keep_default_na": False, "na_values": [""]} if path.suffix == ".csv" else {}
+    with tempfile.TemporaryDirectory() as cache:
+        dataset: Dataset = readers[path.suffix](str(path), keep_in_memory=True, cache_dir=cache, **options)
+    return dataset
+
+
+def _check_columns(there: Iterable[str], features: Features, path: Path) -> None:
+    differ = sorted(set(there) ^ set(features))
+    if differ:
+        raise ACTError(
+            f"the columns of {str(path)!r} are not those in {_sidecar(path).name!r} ({', '.join(map(repr, differ))}); "
+            "if the file was changed on purpose, remove that one, and types and records are gone"
+        )
 
 
 def _to_file(dataset: Dataset, path: Path) -> None:
@@ -180,11 +298,11 @@ def _to_file(dataset: Dataset, path: Path) -> None:
 
 
 def _from_value(value: Any, kind: Any) -> Any:
-    from datasets import ClassLabel, Image
+    from datasets import ClassLabel
 
-    if isinstance(kind, Image):
-        raise ACTError("images go into a folder or a .parquet file, not into .csv or .jsonl")
-    return kind.int2str(value) if isinstance(kind, ClassLabel) and value is not None else value
+    if not isinstance(kind, ClassLabel) or value is None:
+        return value
+    return kind.int2str(value) if value >= 0 else None  # -1 is how some data sets write "no label"
 
 
 def _to_value(value: Any, kind: Any) -> Any:
@@ -193,8 +311,12 @@ def _to_value(value: Any, kind: Any) -> Any:
     return kind.str2int(value) if isinstance(kind, ClassLabel) and value is not None else value
 
 
-def _jsonl_rows(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+def _jsonl_rows(path: Path, features: Features) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as stream:  # not splitlines(): texts hold U+2028 and its like
+        rows = [json.loads(line) for line in stream if line.strip()]
+    for row in rows:
+        _check_columns(row, features, path)
+    return rows
 
 
 # In CSV an empty cell is no value, text is itself, and everything else is JSON. Text that is empty, begins with a
@@ -204,7 +326,7 @@ def _jsonl_rows(path: Path) -> list[dict[str, Any]]:
 def _to_cell(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, str) and value and value[0] not in '"=+-@\t\r':
+    if isinstance(value, str) and value and value[0] not in '"' + FORMULA:
         return value
     return json.dumps(value, ensure_ascii=False)
 
@@ -213,9 +335,10 @@ def _csv_rows(path: Path, features: Features) -> list[dict[str, Any]]:
     import csv
 
     csv.field_size_limit(2**31 - 1)
-    with path.open(encoding="utf-8", newline="") as stream:
+    with path.open(encoding="utf-8-sig", newline="") as stream:
         rows = csv.DictReader(stream)
-        return [{name: _from_cell(row.get(name), kind) for name, kind in features.items()} for row in rows]
+        _check_columns(rows.fieldnames or (), features, path)
+        return [{name: _from_cell(row[name], kind) for name, kind in features.items()} for row in rows]
 
 
 def _from_cell(cell: str | None, kind: Any) -> Any:

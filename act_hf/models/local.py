@@ -295,9 +295,6 @@ class _Loaded:
                 logits_to_keep=torch.tensor(layout.read_at, device=device),
             ).logits[0]
             self.give_prefix(prefix, cache, len(layout.ids))
-            self.prefixes[prefix] = cache
-            if len(self.prefixes) > _PREFIXES_KEPT:
-                self.prefixes.popitem(last=False)
             rows = torch.tensor(layout.step_rows, device=device)
             tokens = torch.tensor(layout.step_tokens, device=device)
             # Picking before normalising: a table of log-probabilities for every step would be steps x vocabulary.

@@ -440,8 +440,8 @@ def _downstream(runs: Sequence[Mapping[str, Any]]) -> tuple[Downstream, ...]:
             raise ACTError(f"downstream entry {number} has no {missing[0]!r}; it has {', '.join(map(repr, run))}")
         if run["method"] not in METHODS:
             raise ACTError(f"downstream entry {number}: method {run['method']!r} is none of {', '.join(METHODS)}")
-        if not 0 <= run["accuracy"] <= 1:
-            raise ACTError(f"downstream entry {number}: accuracy {run['accuracy']} is not in [0, 1]")
+        if not isinstance(run["accuracy"], int | float) or not 0 <= run["accuracy"] <= 1:
+            raise ACTError(f"downstream entry {number}: accuracy {run['accuracy']!r} is not in [0, 1]")
     groups = ([run for run in runs if run["method"] == method] for method in METHODS)
     return tuple(_group(group) for group in groups if group)
 

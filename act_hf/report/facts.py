@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from act_hf.errors import ACTError
 from act_hf.estimate import AccuracyEstimate, wilson
 from act_hf.files import written_whole
 
@@ -330,11 +329,8 @@ class Report:
 
         path = Path(path)
         page = render_page(self)
-        try:
-            with written_whole(path) as unfinished:
-                unfinished.write_bytes(page.encode("utf-8", "replace"))
-        except OSError as error:
-            raise ACTError(f"cannot write the report {str(path)!r}: {error}") from error
+        with written_whole(path, "the report") as unfinished:
+            unfinished.write_bytes(page.encode("utf-8", "replace"))
         return path
 
     def summary(self) -> str:

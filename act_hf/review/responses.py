@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
+    from act_hf.task import Task
+
 
 @dataclass(frozen=True)
 class Response:
@@ -39,7 +41,7 @@ def merge_responses(
     """
     The data set with `responses` in `act_responses`, and `act_human` resolved from all of them.
 
-    A row's human label is the one that most people gave; on a tie it stays empty. Rows with the same content share an
+    A row's human label is the one that most people gave; on a tie it is empty. Rows with the same content share an
     `act_id`: the answer goes to each of them that was selected, and to no other, so that `act_pi` stays the
     probability with which a row has a human label. Nothing is changed unless everything is in order.
 
@@ -58,6 +60,7 @@ def merge_responses(
             row, or a changed answer without `replace`.
     """
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review")
+    dataset = dataset.with_format(None)
     task = recorded_task(dataset)
     _check_ids(dataset, responses)
     for response in responses:
@@ -66,7 +69,7 @@ def merge_responses(
     merged = [
         _with(earlier, given.get(act_id, {}) if selected else {}, act_id, replace=replace)
         for act_id, selected, earlier in zip(
-            dataset[columns.ID], dataset[columns.SELECTED], _earlier(dataset), strict=True
+            dataset[columns.ID][:], dataset[columns.SELECTED][:], _earlier(dataset, task), strict=True
         )
     ]
     human = [resolve(answers.values()) for answers in merged]
@@ -84,7 +87,7 @@ def merge_responses(
         simulated=simulated,
         annotators=sorted({response.annotator for response in responses}),
         responses=len(responses),
-        selected=sum(dataset[columns.SELECTED]),
+        selected=sum(dataset[columns.SELECTED][:]),
         answered=sum(label is not None for label in human),
         ties=sum(bool(answers) and label is None for answers, label in zip(merged, human, strict=True)),
     )
@@ -100,16 +103,16 @@ def resolve(labels: Iterable[str]) -> str | None:
 
 def _check_ids(dataset: Dataset, responses: Sequence[Response]) -> None:
     selected: dict[str, bool] = defaultdict(bool)
-    for act_id, chosen in zip(dataset[columns.ID], dataset[columns.SELECTED], strict=True):
+    for act_id, chosen in zip(dataset[columns.ID][:], dataset[columns.SELECTED][:], strict=True):
         selected[act_id] |= chosen
     unknown = [response.act_id for response in responses if response.act_id not in selected]
     if unknown:
         raise ACTError(
-            f"review: {_some(unknown)} in no row of the data set; were these answers given for another one?"
+            f"review: no row of the data set has the {_some(unknown)}; were these answers given for another one?"
         )
     idle = [response.act_id for response in responses if not selected[response.act_id]]
     if idle:
-        raise ACTError(f"review: {_some(idle)} of rows that were not selected for review")
+        raise ACTError(f"review: answers for rows that were not selected, with the {_some(idle)}")
 
 
 def _by_row(responses: Sequence[Response]) -> dict[str, dict[str, str]]:
@@ -120,14 +123,25 @@ def _by_row(responses: Sequence[Response]) -> dict[str, dict[str, str]]:
             twice.append(response.act_id)
         given[response.act_id][response.annotator] = response.label
     if twice:
-        raise ACTError(f"review: {_some(twice)} more than once by the same person; keep one answer for each row")
+        raise ACTError(
+            f"review: more than one answer by the same person for the {_some(twice)}; keep one for each row"
+        )
     return given
 
 
-def _earlier(dataset: Dataset) -> list[dict[str, str]]:
-    if columns.RESPONSES not in dataset.column_names:
-        return [{} for _ in range(len(dataset))]
-    return [{given["annotator"]: given["label"] for given in row or []} for row in dataset[columns.RESPONSES]]
+def _earlier(dataset: Dataset, task: Task) -> list[dict[str, str]]:
+    """Everybody's answers so far. A human label that came in another way counts as somebody's."""
+    nothing = [None] * len(dataset)
+    given = dataset[columns.RESPONSES][:] if columns.RESPONSES in dataset.column_names else nothing
+    human = dataset[columns.HUMAN][:] if columns.HUMAN in dataset.column_names else nothing
+    return [
+        {answer["annotator"]: answer["label"] for answer in answers or _somebody(label, task)}
+        for answers, label in zip(given, human, strict=True)
+    ]
+
+
+def _somebody(label: int | None, task: Task) -> list[dict[str, str]]:
+    return [] if label is None else [{"annotator": "unknown", "label": task.labels[label]}]
 
 
 def _with(earlier: Mapping[str, str], given: Mapping[str, str], act_id: str, *, replace: bool) -> dict[str, str]:
@@ -141,5 +155,5 @@ def _with(earlier: Mapping[str, str], given: Mapping[str, str], act_id: str, *, 
 
 
 def _some(ids: Sequence[str]) -> str:
-    names = ", ".join(dict.fromkeys(ids[:3]))
+    names = ", ".join(map(repr, dict.fromkeys(ids[:3])))
     return f"act_id {names}" if len(ids) == 1 else f"{len(ids)} act_ids ({names}{', …' if len(ids) > 3 else ''})"

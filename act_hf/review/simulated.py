@@ -32,9 +32,10 @@ def simulate_review(dataset: Dataset, *, gold: str) -> Dataset:
     columns.require(dataset, [columns.ID, columns.SELECTED, gold], stage="review")
     names = columns.class_names(dataset, gold)
     annotator = f"simulated from column {gold!r}"
-    rows = zip(dataset[columns.ID], dataset[columns.SELECTED], dataset[gold], strict=True)
+    dataset = dataset.with_format(None)
+    rows = zip(*(dataset[name][:] for name in (columns.ID, columns.SELECTED, gold)), strict=True)
     answers = {act_id: label for act_id, selected, label in rows if selected}
-    unknown = sum(label is None for label in answers.values())
+    unknown = sum(label is None or label < 0 for label in answers.values())  # -1 is how some data sets write "none"
     if unknown:
         raise ACTError(f"review: {unknown} of the selected rows have no {gold!r}, so no answer can be simulated")
     responses = [Response(act_id, annotator, names[label]) for act_id, label in answers.items()]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from act_hf import columns
 from act_hf.errors import ACTError
-from act_hf.files import written_whole
+from act_hf.files import FORMULA, written_whole
 from act_hf.records import recorded_task
 from act_hf.review.responses import Response, merge_responses
 
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 CHOICES = "act_choices"
 ANNOTATOR = "act_annotator"
 FORMATS = (".csv", ".jsonl")
-
-# A spreadsheet runs a cell that begins with one of these as a formula, whoever wrote it.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def push_table(dataset: Dataset, path: str | Path, *, overwrite: bool = False) -> int:
@@ -56,7 +53,7 @@ def push_table(dataset: Dataset, path: str | Path, *, overwrite: bool = False) -
     lines = _lines(dataset, task)
     if not lines:
         raise ACTError("review push: no row is selected")
-    with written_whole(path) as unfinished:
+    with written_whole(path, "the review file") as unfinished:
         if path.suffix == ".csv":
             # With the mark that makes Excel read UTF-8.
             unfinished.write_text(_to_csv(lines), encoding="utf-8-sig", newline="")
@@ -88,13 +85,12 @@ def pull_table(dataset: Dataset, path: str | Path, *, annotator: str = "reviewer
     task = recorded_task(dataset)
     lines = _read(path)
     _check_unedited(dataset, lines, task, path)
-    spelled = {_escaped(name): name for name in task.labels} | {name: name for name in task.labels}
     responses = []
     for line in lines:
-        answer = str(line[columns.HUMAN] or "").strip()
+        answer = _cell(line, columns.HUMAN)
         if answer:
-            who = str(line.get(ANNOTATOR) or "").strip() or annotator
-            responses.append(Response(str(line[columns.ID]).strip(), who, spelled.get(answer, answer)))
+            who = _cell(line, ANNOTATOR) or annotator
+            responses.append(Response(_cell(line, columns.ID), who, _label(answer, task)))
     if not responses:
         raise ACTError(f"{str(path)!r}: no answer in column {columns.HUMAN!r}; fill it in for at least one row")
     return merge_responses(dataset, responses, source=f"table {path.name}", replace=replace)
@@ -110,11 +106,15 @@ def _checked_path(path: str | Path) -> Path:
 def _lines(dataset: Dataset, task: Task) -> list[dict[str, Any]]:
     optional = [name for name in (columns.ERROR_PROB, columns.CRITIQUE) if name in dataset.column_names]
     shown = [columns.ID, *task.columns, columns.LABEL, *optional]
-    chosen = dataset.select_columns([*shown, columns.SELECTED])
-    rows = {row[columns.ID]: row for row in chosen if row[columns.SELECTED]}
+    rows = _rows_by_id(dataset, shown, dataset[columns.SELECTED][:])
     # A row that no critic judged has no error probability, and comes first.
     doubtful = sorted(rows.values(), key=lambda row: -_or(row.get(columns.ERROR_PROB), 1.0))
     return [_line(row, shown, task) for row in doubtful]
+
+
+def _rows_by_id(dataset: Dataset, names: list[str], wanted: list[bool]) -> dict[str, dict[str, Any]]:
+    chosen = dataset.select([number for number, want in enumerate(wanted) if want])
+    return {row[columns.ID]: row for row in chosen.with_format(None).select_columns(names)}
 
 
 def _or(value: float | None, default: float) -> float:
@@ -142,22 +142,39 @@ def _to_jsonl(lines: list[dict[str, Any]]) -> str:
 
 
 def _escaped(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(tuple(FORMULA)) else value
+
+
+def _label(answer: str, task: Task) -> str:
+    """The one label that a cell can mean: spreadsheets write TRUE for true, and people do not mind the case."""
+    exact = [name for name in task.labels if answer in (name.strip(), _escaped(name).strip())]
+    meant = exact or [name for name in task.labels if answer.casefold() == name.strip().casefold()]
+    return meant[0] if len(meant) == 1 else answer
+
+
+def _cell(line: dict[str, Any], name: str) -> str:
+    value = line.get(name)
+    return "" if value is None else str(value).strip()
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         lines = _from_csv(text) if path.suffix == ".csv" else _from_jsonl(text)
-    except (OSError, UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise ACTError(f"the review file {str(path)!r} is not UTF-8; save it as 'CSV UTF-8' ({error})") from error
+    except (OSError, csv.Error, json.JSONDecodeError) as error:
         raise ACTError(f"cannot read the review file {str(path)!r}: {error}") from error
+    if not lines:
+        raise ACTError(f"the review file {str(path)!r} has no rows")
     for name in (columns.ID, columns.HUMAN):
-        if any(name not in line for line in lines) or not lines:
+        if not any(name in line for line in lines):  # some programs leave out the empty values of JSONL
             raise ACTError(f"{str(path)!r} has no column {name!r}; it needs {columns.ID} and {columns.HUMAN}")
     return lines
 
 
 def _from_csv(text: str) -> list[dict[str, Any]]:
+    csv.field_size_limit(2**31 - 1)
     header = text.partition("\n")[0]
     # Some spreadsheets save with the separator of the country.
     delimiter = max(",;\t", key=header.count)
@@ -165,7 +182,7 @@ def _from_csv(text: str) -> list[dict[str, Any]]:
 
 
 def _from_jsonl(text: str) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in text.splitlines() if line.strip()]
+    lines = [json.loads(line) for line in text.split("\n") if line.strip()]  # texts hold U+2028 and its like
     if not all(isinstance(line, dict) for line in lines):
         raise json.JSONDecodeError("a line is not an object", text, 0)
     return lines
@@ -174,14 +191,15 @@ def _from_jsonl(text: str) -> list[dict[str, Any]]:
 def _check_unedited(dataset: Dataset, lines: list[dict[str, Any]], task: Task, path: Path) -> None:
     """An answer to an edited text may not be one to the row's."""
     columns.require(dataset, [columns.ID, *task.columns], stage="review pull")
-    rows = {row[columns.ID]: row for row in dataset.select_columns([columns.ID, *task.columns])}
+    asked = {_cell(line, columns.ID) for line in lines}
+    rows = _rows_by_id(dataset, [columns.ID, *task.columns], [act_id in asked for act_id in dataset[columns.ID][:]])
     for line in lines:
-        act_id = str(line[columns.ID]).strip()
+        act_id = _cell(line, columns.ID)
         for name in task.columns:
             if name in line and act_id in rows and not _same(line[name], rows[act_id][name]):
                 raise ACTError(
                     f"{str(path)!r}: the column {name!r} of act_id {act_id} was edited, so its answer may not be "
-                    f"about the row; put back {str(rows[act_id][name])[:60]!r}"
+                    f"about the row; put back {str(rows[act_id][name])[:60]!r}, or remove the column"
                 )
 
 

@@ -18,8 +18,8 @@ class FakeModel:
     A model without weights.
 
     `FakeModel("spam", "ham")` answers with these in turn, `FakeModel(by=function)` with what the function makes of the
-    request. Finished answers come in batches of `batch_size`; those made by a function come last request first, since a
-    model may answer in any order. After `raise_after` batches it raises. `asked` holds what it was asked and answered.
+    request. Finished answers come in batches of `batch_size`; those made by a function come last request first, since
+    a model may answer in any order. After `raise_after` batches it raises. `asked` holds what it has answered.
     """
 
     def __init__(

@@ -1,0 +1,217 @@
+"""Training a text classifier in one call, on an encoder small enough to train in a moment."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Value
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, PreTrainedTokenizerFast
+
+from act_hf.classifier import train_classifier
+from act_hf.columns import HUMAN, LABEL, PI, SELECTED
+from act_hf.errors import ACTError
+
+
+torch.set_num_threads(1)
+
+NAMES = ["good", "bad"]
+WORDS = ["fine", "nice", "great", "awful", "poor", "sad"]
+QUICK = {"num_train_epochs": 1, "disable_tqdm": True, "per_device_train_batch_size": 4}
+
+
+def save_tiny_bert(folder: Path, *, layers: int = 3) -> Path:
+    """A random BERT (hidden 16) over a few words, with its tokenizer, saved to `folder`."""
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(["[PAD]", "[UNK]", *WORDS])}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=8,
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=32,
+    )
+    BertModel(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+    return folder
+
+
+def reviewed(**changes) -> Dataset:
+    """12 rows: the first half good, the second bad. The machine errs on every third, and people saw every second."""
+    truth = [0] * 6 + [1] * 6
+    values = {
+        "text": [f"{WORDS[i % 3 + 3 * label]} {WORDS[(i + 1) % 3 + 3 * label]}" for i, label in enumerate(truth)],
+        "label": truth,
+        LABEL: [1 - label if i % 3 == 0 else label for i, label in enumerate(truth)],
+        HUMAN: [label if i % 2 == 0 else None for i, label in enumerate(truth)],
+        SELECTED: [i % 2 == 0 for i in range(12)],
+        PI: [0.5] * 12,
+        **changes,
+    }
+    label = ClassLabel(names=NAMES)
+    kinds = {"text": Value("string"), "label": label, LABEL: label, HUMAN: label}
+    return Dataset.from_dict(values, features=Features({**kinds, SELECTED: Value("bool"), PI: Value("float32")}))
+
+
+def weights(trainer) -> dict[str, torch.Tensor]:
+    return {name: value.detach().clone() for name, value in trainer.model.state_dict().items()}
+
+
+def same(one: dict, other: dict) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> str:
+    return str(save_tiny_bert(tmp_path_factory.mktemp("base")))
+
+
+class TestModes:
+    @pytest.mark.parametrize("mode", ["act", "machine"])
+    def test_with_reviewed_rows(self, base, mode):
+        trainer = train_classifier(reviewed(), base, mode=mode, **QUICK)
+        assert trainer.state.global_step == 3
+        assert list(trainer.model.config.id2label.values()) == NAMES
+
+    def test_human_labels_alone(self, base):
+        everyone = reviewed().remove_columns([LABEL, SELECTED, PI]).filter(lambda row: row[HUMAN] is not None)
+        assert train_classifier(everyone, base, mode="human", **QUICK).state.global_step == 2
+
+    def test_they_learn_from_different_labels(self, base):
+        modes = [weights(train_classifier(reviewed(), base, mode=mode, **QUICK)) for mode in ("act", "machine")]
+        assert not same(*modes)
+
+    @pytest.mark.parametrize(
+        ("dataset", "options", "says"),
+        [
+            (reviewed(), {"mode": "humans"}, "no mode 'humans'; there are 'act', 'human', 'machine'"),
+            (reviewed(), {"mode": "human"}, "6 of 12 rows have no act_human"),
+            (reviewed().remove_columns([LABEL]), {}, "no column 'act_label'"),
+            (reviewed().remove_columns([PI]), {}, "no column 'act_pi'"),
+            (reviewed().select([]), {}, "0 rows"),
+            (reviewed(), {"text": "sms"}, "no text column 'sms'; the columns with strings are 'text'"),
+            (reviewed(**{HUMAN: [None] * 12}), {}, "6 of 12 rows"),
+            (reviewed(), {"power": 2.0}, "power"),
+            (reviewed(), {"evaluation": reviewed(), "label": "gold"}, "no column 'gold'"),
+            (reviewed(), {"evaluation": reviewed(), "label": "text"}, "not a ClassLabel"),
+        ],
+    )
+    def test_what_it_refuses_leaves_nothing(self, base, tmp_path, dataset, options, says):
+        with pytest.raises(ACTError, match=says):
+            train_classifier(dataset, base, tmp_path / "model", **QUICK, **options)
+        assert list(tmp_path.iterdir()) == []
+
+    def test_label_names_of_the_evaluation_in_another_order(self, base, tmp_path):
+        other = reviewed().cast_column("label", ClassLabel(names=NAMES[::-1]))
+        with pytest.raises(ACTError, match=r"the eval set has the labels \['bad', 'good'\]"):
+            train_classifier(reviewed(), base, tmp_path / "model", evaluation=other, **QUICK)
+
+
+class TestSeeds:
+    def test_the_same_seed_gives_the_same_model(self, base):
+        runs = [weights(train_classifier(reviewed(), base, seed=3, **QUICK)) for _ in range(2)]
+        assert same(*runs)
+
+    def test_another_seed_gives_another(self, base):
+        runs = [weights(train_classifier(reviewed(), base, seed=seed, **QUICK)) for seed in (3, 4)]
+        assert not same(*runs)
+
+    def test_what_the_process_did_before_does_not_matter(self, base):
+        first = weights(train_classifier(reviewed(), base, seed=3, **QUICK))
+        torch.rand(7)
+        assert same(first, weights(train_classifier(reviewed(), base, seed=3, **QUICK)))
+
+
+class TestTrainedLayers:
+    def moved(self, base, layers):
+        """The parts of the encoder that training changed."""
+        before = BertModel.from_pretrained(base).state_dict()
+        after = weights(train_classifier(reviewed(), base, trained_layers=layers, **QUICK, learning_rate=1e-2))
+        changed = {name for name in before if not torch.equal(before[name], after[f"bert.{name}"])}
+        return {
+            part for part in ("embeddings", "layer.0", "layer.1", "layer.2", "pooler") for n in changed if part in n
+        }
+
+    @pytest.mark.parametrize(
+        ("layers", "parts"),
+        [
+            (0, {"pooler"}),
+            (1, {"pooler", "layer.2"}),
+            (2, {"pooler", "layer.1", "layer.2"}),
+            (3, {"pooler", "layer.0", "layer.1", "layer.2"}),
+            (None, {"pooler", "layer.0", "layer.1", "layer.2", "embeddings"}),
+        ],
+    )
+    def test_the_last_ones_alone(self, base, layers, parts):
+        assert self.moved(base, layers) == parts
+
+    @pytest.mark.parametrize("layers", [-1, 4])
+    def test_layers_there_are_not(self, base, layers):
+        with pytest.raises(ACTError, match=f"trained_layers={layers}: the base model has 3 layers"):
+            train_classifier(reviewed(), base, trained_layers=layers, **QUICK)
+
+
+class TestResult:
+    def test_it_learns_and_says_how_well(self, base):
+        options = {**QUICK, "num_train_epochs": 20, "learning_rate": 1e-2}
+        everyone = reviewed(**{HUMAN: [0] * 6 + [1] * 6, SELECTED: [True] * 12, PI: [1.0] * 12})
+        trainer = train_classifier(everyone, base, evaluation=reviewed(), **options)
+        assert trainer.evaluate()["eval_accuracy"] == 1.0
+
+    def test_accuracy_is_the_share_that_is_right(self, base):
+        trainer = train_classifier(reviewed(), base, evaluation=reviewed(label=[0] * 12), **QUICK)
+        predicted = trainer.predict(trainer.eval_dataset).predictions.argmax(axis=-1)
+        assert trainer.evaluate()["eval_accuracy"] == pytest.approx((predicted == 0).mean())
+
+    def test_the_saved_model_knows_its_labels_and_tokenizer(self, base, tmp_path):
+        from transformers import pipeline
+
+        trainer = train_classifier(reviewed(), base, tmp_path / "model", **QUICK)
+        saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "model")
+        assert saved.config.id2label == dict(enumerate(NAMES))
+        assert saved.config.label2id == {"good": 0, "bad": 1}
+        assert same(saved.state_dict(), weights(trainer))
+        assert pipeline("text-classification", model=str(tmp_path / "model"))("fine nice")[0]["label"] in NAMES
+
+    def test_nothing_is_printed(self, base, capsys):
+        train_classifier(reviewed(), base, **QUICK)
+        assert capsys.readouterr().out == ""
+
+    def test_other_columns_with_text_need_a_choice(self, base):
+        more = reviewed().add_column("title", ["x"] * 12).rename_column("text", "body")
+        with pytest.raises(ACTError, match="which column is the text"):
+            train_classifier(more, base, **QUICK)
+        assert train_classifier(more, base, text="body", **QUICK).state.global_step == 3
+
+
+class TestBadBase:
+    @pytest.mark.parametrize(
+        "broken",
+        [
+            {},
+            {"config.json": b"{"},
+            {"config.json": b'{"model_type": "no_such_model"}'},
+            {"model.safetensors": b"\x00" * 20},
+            {"tokenizer.json": b"{}"},
+            {"tokenizer.json": None, "tokenizer_config.json": None},
+        ],
+        ids=["empty folder", "broken config", "unknown type", "broken weights", "broken tokenizer", "no tokenizer"],
+    )
+    def test_it_is_named_and_nothing_is_left(self, tmp_path, broken):
+        folder = tmp_path / "base"
+        folder.mkdir()
+        if broken:
+            save_tiny_bert(folder)
+        for name, content in broken.items():
+            (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+        with pytest.raises(ACTError, match=f"cannot load the base model '{folder}': "):
+            train_classifier(reviewed(), str(folder), tmp_path / "model", **QUICK)
+        assert not (tmp_path / "model").exists()
+
+    def test_a_folder_that_is_not_there(self, tmp_path):
+        with pytest.raises(ACTError, match="cannot load the base model"):
+            train_classifier(reviewed(), str(tmp_path / "missing"), **QUICK)

@@ -1,0 +1,351 @@
+from __future__ import annotations
+
+import math
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image as Picture
+from support import annotating
+from support.fakes import FakeModel, by_text
+
+from act_hf.annotate import annotate
+from act_hf.errors import ACTError
+from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest
+from act_hf.models.store import LAYOUT, Store, Usage, ask, home, request_key
+
+
+TESTS = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(TESTS)}
+
+
+def chat(text: str, **options) -> ChatRequest:
+    return ChatRequest(({"role": "user", "content": text},), **options)
+
+
+def score(text: str, *continuations: str) -> ScoreRequest:
+    return ScoreRequest(({"role": "user", "content": text},), continuations or ("a", "b"))
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "folder" / "answers.sqlite")
+
+
+def asked(model, requests, store, usage=None) -> list[Answer]:
+    return ask(model, requests, store=store, version="1", usage=usage or Usage())
+
+
+class TestStore:
+    def test_gives_back_what_was_put(self, store):
+        answers = {
+            "a": Answer(text="line\nü \u2028 €", tokens_in=3, tokens_out=4, seconds=0.1),
+            "b": Answer(logprobs=(-0.1, -1e-300, -math.inf, 1 / 3)),
+        }
+        store.put(answers, model="m")
+        assert store.get(["a", "b", "c"]) == answers
+        assert len(store) == 2
+        store.close()
+        assert store.get(["b"]) == {"b": answers["b"]}  # opens again
+        assert Store(store.path).get(["a"]) == {"a": answers["a"]}
+
+    def test_keeps_what_is_not_a_number(self, store):
+        store.put({"a": Answer(logprobs=(math.nan,))}, model="m")
+        assert math.isnan(store.get(["a"])["a"].logprobs[0])
+
+    @settings(max_examples=25)
+    @given(st.lists(st.floats(max_value=0, allow_nan=False)), st.text(st.characters(exclude_categories=["Cs"])))
+    def test_to_the_last_bit(self, logprobs, text):
+        answer = Answer(text=text, logprobs=tuple(logprobs))
+        store = Store(":memory:")
+        store.put({"k": answer}, model="m")
+        assert store.get(["k"]) == {"k": answer}
+
+    def test_many_keys_at_once(self, store):
+        answers = {str(i): Answer(text=str(i)) for i in range(2500)}
+        store.put(answers, model="m")
+        assert store.get([*answers, "more"]) == answers
+        assert store.get([]) == {}
+
+    def test_a_later_answer_replaces(self, store):
+        for text in "ab":
+            store.put({"k": Answer(text=text)}, model="m")
+        assert store.get(["k"])["k"].text == "b"
+        assert len(store) == 1
+
+    def test_all_of_a_batch_or_nothing(self, store):
+        with pytest.raises(sqlite3.Error):
+            store.put({"a": Answer(), "b": Answer(), None: Answer()}, model="m")
+        assert len(store) == 0
+        store.put({"a": Answer()}, model="m")  # and it can still be used
+        assert len(Store(store.path)) == 1
+
+    def test_where_it_is(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("ACT_HF_HOME", str(tmp_path))
+        assert home() == tmp_path
+        assert Store().path == tmp_path / "answers.sqlite"
+        monkeypatch.setenv("ACT_HF_HOME", "")
+        assert home().name == "act_hf"
+
+    def test_of(self, store, tmp_path):
+        assert Store.of(store) is store
+        assert Store.of(tmp_path / "x").path == Store.of(str(tmp_path / "x")).path == tmp_path / "x"
+        assert Store.of(None).path == Store().path
+
+    def test_nothing_is_made_before_it_is_used(self, store):
+        pickle.dumps(store)
+        assert not store.path.parent.exists()
+
+    def test_pickles_without_its_connection(self, store):
+        store.put({"k": Answer(text="x")}, model="m")
+        copy = pickle.loads(pickle.dumps(store))
+        assert copy._connection is None
+        assert copy.get(["k"])["k"].text == "x"
+        assert copy.connection is not store.connection
+        assert len(pickle.dumps(store)) < 500
+
+
+class TestOtherFiles:
+    def test_another_layout(self, store):
+        store.put({"k": Answer()}, model="m")
+        store.connection.execute(f"PRAGMA user_version = {LAYOUT + 1}")
+        store.close()
+        before = store.path.read_bytes()
+        with pytest.raises(ACTError, match=rf"layout {LAYOUT + 1}.* reads layout {LAYOUT}; give another path"):
+            Store(store.path).get(["k"])
+        assert store.path.read_bytes() == before
+        assert [file.name for file in store.path.parent.iterdir()] == [store.path.name]
+
+    @pytest.mark.parametrize("version", [0, LAYOUT])
+    def test_somebody_elses_database(self, tmp_path, version):
+        path = tmp_path / "other.sqlite"
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE cookies (value)")
+            connection.execute(f"PRAGMA user_version = {version}")
+        connection.close()
+        before = path.read_bytes()
+        with pytest.raises(ACTError, match=r"other.sqlite' is an SQLite file of something else"):
+            Store(path).get(["k"])
+        assert path.read_bytes() == before
+        assert [file.name for file in tmp_path.iterdir()] == ["other.sqlite"]
+
+    def test_no_database(self, tmp_path):
+        path = tmp_path / "notes.txt"
+        path.write_text("some notes\n" * 100)
+        with pytest.raises(ACTError, match=r"cannot open the store .*notes.txt': file is not a database"):
+            Store(path).get(["k"])
+        assert path.read_text() == "some notes\n" * 100
+
+    def test_a_folder_or_a_path_through_a_file(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        for path in (tmp_path, tmp_path / "file" / "answers.sqlite"):
+            with pytest.raises(ACTError, match="cannot open the store"):
+                Store(path).get(["k"])
+
+    def test_an_empty_file_becomes_one(self, tmp_path):
+        (tmp_path / "new").touch()
+        Store(tmp_path / "new").put({"k": Answer()}, model="m")
+        assert len(Store(tmp_path / "new")) == 1
+
+
+class TestAsk:
+    def test_answers_are_in_order_and_asked_once(self, store):
+        model = FakeModel(by=by_text, batch_size=3)
+        requests = [chat(text) for text in "abcabdaa"]
+        usage = Usage()
+        answers = asked(model, requests, store, usage)
+        assert [answer.text for answer in answers] == [by_text(request) for request in requests]
+        assert model.calls == len(store) == 4
+        assert usage == Usage(requests=4, calls=4, tokens_in=40, tokens_out=8, seconds=2.0)
+
+    def test_nothing_is_asked_again(self, store):
+        requests = [chat(text) for text in "abc"]
+        first = asked(FakeModel(by=by_text), requests, store)
+        again = FakeModel(raise_after=0)
+        usage = Usage()
+        assert asked(again, requests[::-1], Store(store.path), usage) == first[::-1]
+        assert usage == Usage(requests=3, calls=0, tokens_in=30, tokens_out=6, seconds=1.5)
+
+    def test_usage_counts_a_request_once(self, store):
+        usage = Usage()
+        for texts in ("ab", "bc", "abc"):
+            asked(FakeModel(by=by_text), [chat(text) for text in texts], store, usage)
+        assert usage == Usage(requests=3, calls=3, tokens_in=30, tokens_out=6, seconds=1.5)
+
+    def test_a_copy_of_usage_counts_for_itself(self):
+        assert pickle.loads(pickle.dumps(Usage(requests=3))) == Usage()
+
+    def test_no_requests(self, store):
+        assert asked(FakeModel(raise_after=0), [], store) == []
+
+    def test_is_on_disk_before_the_next_is_asked_for(self, store):
+        on_disk = []
+
+        def by(request):
+            on_disk.append(len(Store(store.path)))
+            return "x"
+
+        asked(FakeModel(by=by, batch_size=2), [chat(str(i)) for i in range(6)], store)
+        assert on_disk == [0, 0, 2, 2, 4, 4]
+
+    def test_an_error_loses_only_what_was_in_flight(self, store):
+        requests = [chat(str(i)) for i in range(10)]
+        with pytest.raises(RuntimeError, match="break off"):
+            asked(FakeModel(by=by_text, batch_size=3, raise_after=2), requests, store)
+        assert len(store) == 6
+        again = FakeModel(by=by_text)
+        answers = asked(again, requests, store)
+        assert again.calls == 4
+        assert [answer.text for answer in answers] == [by_text(request) for request in requests]
+
+    def test_a_model_that_leaves_some_out(self, store):
+        class Lazy(FakeModel):
+            def answer(self, requests):
+                yield {0: Answer(text="x")}
+
+        with pytest.raises(ACTError, match="fake left 2 of 3 requests unanswered"):
+            asked(Lazy(), [chat(text) for text in "abc"], store)
+
+    def test_the_fake_is_a_model(self):
+        assert isinstance(FakeModel(), Model)
+
+
+class TestKey:
+    base = chat("hello", max_tokens=7)
+
+    def test_is_the_same_for_the_same(self):
+        assert request_key("m", "1", self.base) == request_key("m", "1", chat("hello", max_tokens=7))
+        swapped = ChatRequest(({"content": "hello", "role": "user"},), max_tokens=7)
+        assert request_key("m", "1", self.base) == request_key("m", "1", swapped)
+
+    def test_does_not_change_between_versions(self):
+        # What people paid for is filed under it.
+        expected = "1aee80a3d3add29d975357e291e5a6ac29d6d833d3ac016d522471d20b4262cd"
+        assert request_key("m", "1", self.base) == expected
+
+    def test_changes_with_everything_that_was_asked(self):
+        hello = {"role": "user", "content": "hello"}
+        keys = [
+            request_key("m", "1", self.base),
+            request_key("n", "1", self.base),
+            request_key("m", "2", self.base),
+            request_key("m", "1", chat("hello ", max_tokens=7)),
+            request_key("m", "1", chat("hello", max_tokens=8)),
+            request_key("m", "1", ChatRequest(({**hello, "role": "system"},), 7)),
+            request_key("m", "1", ChatRequest((hello, hello), 7)),
+            request_key("m", "1", score("hello", "a", "b")),
+            request_key("m", "1", score("hello", "b", "a")),
+            request_key("m", "1", score("hello", "a")),
+            request_key("m", "1", score("hello", "ab")),
+        ]
+        assert len(set(keys)) == len(keys)
+
+    def picture_key(self, image) -> str:
+        parts = [{"type": "image", "image": image}, {"type": "text", "text": "hello"}]
+        return request_key("m", "1", ChatRequest(({"role": "user", "content": parts},)))
+
+    def test_changes_with_the_pixels(self):
+        new = Picture.new
+        one, other = new("P", (2, 2)), new("P", (2, 2))
+        one.putpalette([0] * 768)
+        other.putpalette([9] * 768)
+        different = [new("RGB", (2, 3)), new("RGB", (3, 2)), new("RGB", (2, 3), 1), new("L", (2, 3)), one, other, None]
+        assert len({self.picture_key(image) for image in different}) == len(different)
+        assert self.picture_key(new("RGB", (2, 3))) == self.picture_key(different[0])
+
+    def test_holds_no_text_of_a_row(self, store):
+        secret = "my card number is 1234"
+        asked(FakeModel(by=by_text), [chat(secret), score(secret, "first label", "second label")], store)
+        store.close()
+        data = b"".join(file.read_bytes() for file in store.path.parent.iterdir())
+        assert b"fake" in data  # the model's name is there to read
+        assert b"1234" not in data
+        assert b"label" not in data
+
+
+def start(*arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, *map(str, arguments)], env=ENVIRONMENT, stderr=subprocess.PIPE)
+
+
+def stored(path: Path) -> int:
+    try:
+        return len(Store(path)) if path.exists() else 0
+    except (ACTError, sqlite3.Error):
+        return 0  # just being made
+
+
+def test_killing_loses_only_what_was_in_flight(store, tmp_path):
+    count, in_flight = 64, 4
+    process = start(TESTS / "support" / "annotating.py", store.path, count, 0.05)
+    deadline = time.monotonic() + 60
+    while stored(store.path) < 20 and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    kept = len(store)
+    assert 20 <= kept <= count - in_flight
+    assert kept % in_flight == 0  # whole batches
+
+    dataset = annotating.rows(count)
+    model = FakeModel(by=by_text, name="slow")
+    resumed = annotate(dataset, annotating.TASK, model, store=store, batch_size=16)
+    assert model.calls == count - kept
+    untouched = annotate(dataset, annotating.TASK, FakeModel(by=by_text, name="slow"), store=tmp_path / "new.sqlite")
+    assert resumed.to_dict() == untouched.to_dict()
+    assert len(set(resumed["act_label"])) == 3
+    assert len(store) == count
+
+
+WRITER = """
+import sys, time
+from act_hf.models.base import Answer
+from act_hf.models.store import Store
+
+path, begin, number = sys.argv[1], float(sys.argv[2]), sys.argv[3]
+store = Store(path)
+time.sleep(max(0, begin - time.time()))
+for i in range(60):
+    store.put({f"{number}-{i}": Answer(text="x" * 200), f"both-{i}": Answer(text="same")}, model="m")
+    assert len(store.get([f"{number}-{i}", f"both-{i}"])) == 2
+"""
+
+
+def test_processes_writing_at_once(store):
+    begin = time.time() + 1
+    processes = [start("-c", WRITER, store.path, begin, number) for number in range(3)]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors.decode()
+    assert len(store) == 4 * 60
+    assert all(answer.text == "same" for answer in store.get([f"both-{i}" for i in range(60)]).values())
+
+
+OPENER = """
+import sys, time
+from act_hf.models.base import Answer
+from act_hf.models.store import Store
+
+folder, begin = sys.argv[1], float(sys.argv[2])
+for i in range(40):
+    time.sleep(max(0, begin + i / 50 - time.time()))
+    Store(f"{folder}/{i}.sqlite").put({"k": Answer()}, model="m")
+"""
+
+
+def test_processes_making_the_same_file_at_once(tmp_path):
+    begin = time.time() + 1
+    processes = [start("-c", OPENER, tmp_path, begin) for _ in range(4)]
+    for process in processes:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors.decode()
+    for i in range(40):
+        assert len(Store(tmp_path / f"{i}.sqlite")) == 1

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
-    from act_hf.annotate import Annotator, annotate, fit_prior
+    from act_hf.annotators import Annotator, annotate, fit_prior
     from act_hf.classifier import train_classifier
     from act_hf.critics import Critic, criticize
     from act_hf.errors import ACTError
@@ -39,7 +39,7 @@ _HOME = {
     "act_hf.models.local": ("LocalModel",),
     "act_hf.models.encoder": ("EncoderModel",),
     "act_hf.models.store": ("Store",),
-    "act_hf.annotate": ("annotate", "Annotator", "fit_prior"),
+    "act_hf.annotators": ("annotate", "Annotator", "fit_prior"),
     "act_hf.critics": ("criticize", "Critic"),
     "act_hf.sampling": ("sample", "exponential", "normalised", "threshold"),
     "act_hf.review.table": ("push_table", "pull_table"),
@@ -102,7 +102,7 @@ def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'act_hf' has no attribute {name!r}")
     value = getattr(importlib.import_module(_MODULE_OF[name]), name)
-    # A submodule of the same name (act_hf.annotate) would otherwise take the function's place when it is imported.
+    # A submodule of the same name (act_hf.annotators) would otherwise take the function's place when it is imported.
     globals()[name] = value
     return value
 

@@ -60,7 +60,8 @@ def train_classifier(
         mode (`str`, *optional*, defaults to `"act"`): `"act"`, or a baseline: `"human"` or `"machine"` labels alone.
         text (`str`, *optional*): the column with the text; see [`to_training`].
         evaluation (`Dataset`, *optional*): rows with true labels. `trainer.evaluate()` then gives `eval_accuracy`.
-        label (`str`, *optional*, defaults to `"label"`): the column of `evaluation` with the true labels.
+        label (`str`, *optional*, defaults to `"label"`): the column of `evaluation` with the true labels, a
+            `ClassLabel` with the same names in the same order, or text.
         max_length (`int`, *optional*, defaults to 128): tokens a row.
         trained_layers (`int`, *optional*): trains only the last so many layers and the head. Much faster on a CPU.
             Trains everything by default.
@@ -76,6 +77,7 @@ def train_classifier(
     require(dataset, [], stage="train")
     set_seed(seed)
     names = class_names(dataset, "act_human" if mode == "human" else "act_label")
+    test = None if evaluation is None else _with_ids(evaluation, label, names)
     model, tokenizer = _load(base, names)
     if trained_layers is not None:
         _freeze(model, trained_layers)
@@ -84,7 +86,7 @@ def train_classifier(
         model,
         ACTConfig(str(output_dir or Path(tempfile.gettempdir()) / "act_hf"), seed=seed, **{**_DEFAULTS, **options}),
         train_dataset=to_training(dataset, tokenizer, mode=mode, **tokens),
-        eval_dataset=None if evaluation is None else to_evaluation(evaluation, tokenizer, label=label, **tokens),
+        eval_dataset=None if test is None else to_evaluation(test, tokenizer, label=label, **tokens),
         processing_class=tokenizer,
         compute_metrics=_accuracy,
     )
@@ -95,12 +97,30 @@ def train_classifier(
     return trainer
 
 
+def _with_ids(evaluation: Dataset, column: str, names: list[str]) -> Dataset:
+    """Rows whose true labels may have been text, as in a file without types, with the ids of the training set."""
+    from datasets import ClassLabel
+
+    require(evaluation, [column], stage="evaluation")
+    if getattr(evaluation.features[column], "dtype", None) not in ("string", "large_string"):
+        return evaluation
+    unknown = sorted(set(evaluation.with_format(None)[column][:]) - {None, *names})
+    if unknown:
+        raise ACTError(f"evaluation: {unknown[0]!r} in column {column!r} is none of the labels {', '.join(names)}")
+    encoded: Dataset = evaluation.cast_column(column, ClassLabel(names=names))
+    return encoded
+
+
 def _load(base: str, names: list[str]) -> tuple[Any, Any]:
     source = model_source(base)
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
     try:
         model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=len(names), **labels)
-        return model, AutoTokenizer.from_pretrained(source)
+        tokenizer: Any = AutoTokenizer.from_pretrained(source)
+        # What transformers makes of a folder without a tokenizer: one that knows no word.
+        if len(tokenizer) <= len(tokenizer.all_special_tokens):
+            raise ValueError("it has no tokenizer")
+        return model, tokenizer
     except Exception as error:  # whatever a broken file makes of itself
         raise ACTError(
             f"cannot load the base model {base!r}: {one_line(error)} (minilm, a Hub id, or a folder)"

@@ -99,7 +99,7 @@ def annotate(
     overwrite: Overwrite = False,
 ) -> None:
     """Give every row a machine label."""
-    from act_hf.annotate import annotate as run
+    from act_hf.annotators import annotate as run
     from act_hf.task import Task
 
     dataset = _open(source, split, target, overwrite)
@@ -299,10 +299,10 @@ def _open(source: str, split: str | None, target: str, overwrite: bool) -> Datas
 
 def _finish(dataset: Dataset, target: str, overwrite: bool) -> None:
     from act_hf.files import write_dataset
-    from act_hf.records import records
+    from act_hf.records import stage_records
 
     write_dataset(dataset, target, overwrite=overwrite)
-    record = records(dataset)[-1]
+    record = stage_records(dataset)[-1]
     hidden = ("stage", "task", "versions", "prior", "usage", "annotators")
     facts = [f"{name} {value}" for name, value in record.items() if name not in hidden and value not in (None, "")]
     usage = record.get("usage")

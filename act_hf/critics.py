@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from act_hf import columns, prompts
-from act_hf.annotate import Annotator, fit_prior, normalised_probs
+from act_hf.annotators import Annotator, fit_prior, normalised_probs
 from act_hf.errors import ACTError
 from act_hf.models.base import ChatRequest, Model, ScoreRequest, require_ability
 from act_hf.models.store import Store, Usage, ask
@@ -127,7 +127,7 @@ def _logit(critic: Critic, rows: Sequence[Row], labels: Sequence[int]) -> list[V
     spellings = prompts.YES + prompts.NO
     asked = [prompts.criticize_logit(critic.task, row, label) for row, label in zip(rows, labels, strict=True)]
     answers = critic.ask([ScoreRequest(messages, spellings) for messages in asked])
-    return [_yes_or_no(answer.logprobs) for answer in answers]
+    return [_failed(answer) or _yes_or_no(answer.logprobs) for answer in answers]
 
 
 def _yes_or_no(logprobs: Sequence[float]) -> Verdict:
@@ -142,9 +142,10 @@ def _yes_or_no(logprobs: Sequence[float]) -> Verdict:
 def _likelihood(critic: Critic, rows: Sequence[Row], labels: Sequence[int]) -> list[Verdict]:
     instructed = critic.model.instructed
     answers = critic.ask([prompts.label_request(critic.task, row, instructed=instructed) for row in rows])
-    logprobs = np.array([answer.logprobs for answer in answers], dtype=np.float64)
-    probs = normalised_probs(logprobs.reshape(len(rows), len(critic.task.labels)), critic.prior)
-    return [_likely(critic.task, row, label) for row, label in zip(probs, labels, strict=True)]
+    return [
+        _failed(answer) or _likely(critic.task, normalised_probs(np.array([answer.logprobs]), critic.prior)[0], label)
+        for answer, label in zip(answers, labels, strict=True)
+    ]
 
 
 def _likely(task: Task, probs: Any, label: int) -> Verdict:
@@ -167,9 +168,12 @@ def _verbalised(
     critic: Critic, rows: Sequence[Row], labels: Sequence[int], asks: Callable[..., tuple[Message, ...]]
 ) -> list[Verdict]:
     asked = [asks(critic.task, row, label) for row, label in zip(rows, labels, strict=True)]
-    return [
-        _stated(reply.text) for reply in critic.ask([ChatRequest(messages, critic.max_tokens) for messages in asked])
-    ]
+    replies = critic.ask([ChatRequest(messages, critic.max_tokens) for messages in asked])
+    return [_failed(reply) or _stated(reply.text) for reply in replies]
+
+
+def _failed(answer: Answer) -> Verdict | None:
+    return Verdict(failure=f"{_STAGE} {answer.failure}") if answer.failure else None
 
 
 def _stated(reply: str) -> Verdict:
@@ -231,7 +235,9 @@ def criticize(
     critic = Critic(task, model, strategy, store, suffix=suffix, max_tokens=max_tokens)
     if calibration != "none":
         critic.prior = _fit_prior(critic, dataset, calibration, batch_size)
-    criticized = columns.map_columns(dataset, critic, critic.features, batch_size=batch_size, progress="criticize")
+    criticized = columns.map_columns(
+        dataset, critic, critic.features, batch_size=batch_size, progress=f"criticize ({strategy})"
+    )
     return add_record(
         criticized,
         "criticize",

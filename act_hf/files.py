@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError
-from act_hf.records import records, with_records
+from act_hf.records import stage_records, with_records
 
 
 if TYPE_CHECKING:
@@ -126,7 +126,7 @@ def write_dataset(dataset: Dataset, target: str | Path, *, overwrite: bool = Fal
         with written_whole(path, "the data set") as unfinished:
             dataset.save_to_disk(str(unfinished))
         return
-    kept = {"features": dataset.features.to_dict(), "records": records(dataset)}
+    kept = {"features": dataset.features.to_dict(), "records": stage_records(dataset)}
     with written_whole(path, "the data set") as unfinished, written_whole(_sidecar(path), "the data set") as sidecar:
         _to_file(dataset, unfinished)
         sidecar.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from act_hf.task import Task
 
-VERSION = "1"
+VERSION = "2"
 
 YES = ("Yes", "yes", "YES")
 NO = ("No", "no", "NO")
@@ -147,27 +147,30 @@ def _claim(task: Task, row: Mapping[str, Any], label: int) -> Any:
     return [*shown, {"type": "text", "text": claim}]
 
 
+def _criticism(task: Task, row: Mapping[str, Any], label: int, question: str) -> tuple[Message, ...]:
+    # The question stands before the row, where all rows share it: less to read for each.
+    system = f"You check labels.\nThe task was: {_instruction(task)}\n{question}"
+    return _conversation(system, [], _claim(task, row, label))
+
+
 def criticize_logit(task: Task, row: Mapping[str, Any], label: int) -> tuple[Message, ...]:
     """Asks whether the label is wrong; the answer is read off the probabilities of yes and no."""
-    system = f"You check labels.\nThe task was: {_instruction(task)}"
-    return _conversation(system, [], _asked(_claim(task, row, label), "Is the proposed label wrong? Reply Yes or No."))
+    return _criticism(task, row, label, "Is the proposed label wrong? Reply Yes or No.")
 
 
 def criticize_naive(task: Task, row: Mapping[str, Any], label: int) -> tuple[Message, ...]:
     """Asks for the probability that the label is wrong."""
-    system = f"You check labels.\nThe task was: {_instruction(task)}"
     question = "What is the probability that the proposed label is wrong? Reply with a number from 0 to 100 and %."
-    return _conversation(system, [], _asked(_claim(task, row, label), question))
+    return _criticism(task, row, label, question)
 
 
 def criticize_cot(task: Task, row: Mapping[str, Any], label: int) -> tuple[Message, ...]:
     """Asks for reasoning, then the probability that the label is wrong."""
-    system = f"You check labels.\nThe task was: {_instruction(task)}"
     question = (
         "Think step by step in at most three sentences about whether the proposed label is wrong. "
         f'Then write "{ANSWER}" and the probability that it is wrong, from 0 to 100 and %, on the last line.'
     )
-    return _conversation(system, [], _asked(_claim(task, row, label), question))
+    return _criticism(task, row, label, question)
 
 
 _NUMBER = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?|-?\.\d+)\s*(%|percent|/\s*100\b)?", re.IGNORECASE)
@@ -188,10 +191,6 @@ def parse_probability(reply: str) -> float | None:
         stated.add(value if not unit and ("." in number and value <= 1) else value / 100)
     value = stated.pop() if len(stated) == 1 else -1.0
     return value if 0 <= value <= 1 else None
-
-
-def _asked(shown: Any, question: str) -> Any:
-    return f"{shown}\n\n{question}" if isinstance(shown, str) else [*shown, {"type": "text", "text": question}]
 
 
 def _conversation(system: str, shots: list[Message], last: Any) -> tuple[Message, ...]:

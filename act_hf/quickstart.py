@@ -11,7 +11,7 @@ from datasets.utils import are_progress_bars_disabled, disable_progress_bars, en
 from tqdm.auto import tqdm
 from transformers.utils.logging import disable_progress_bar
 
-from act_hf.annotate import annotate
+from act_hf.annotators import annotate
 from act_hf.classifier import train_classifier
 from act_hf.columns import HUMAN, add_columns
 from act_hf.critics import criticize
@@ -50,7 +50,7 @@ def load_sample(part: str) -> Dataset:
     """A part of the sample that ships with the package: `"pool"`, `"examples"` or `"test"`."""
     from datasets import Dataset
 
-    with as_file(files("act_hf") / "sample" / f"{part}.parquet") as path:
+    with as_file(files("act_hf") / "quickstart_data" / f"{part}.parquet") as path:
         loaded: Dataset = Dataset.from_parquet(str(path), keep_in_memory=True)
     return loaded
 

@@ -36,10 +36,10 @@ def add_record(dataset: Dataset, stage: str, **facts: Any) -> Dataset:
         `Dataset`: the same rows.
     """
     record = {"stage": stage, **facts, "versions": _versions()}
-    return with_records(dataset, [*records(dataset), record])
+    return with_records(dataset, [*stage_records(dataset), record])
 
 
-def records(dataset: Dataset, stage: str | None = None) -> list[dict[str, Any]]:
+def stage_records(dataset: Dataset, stage: str | None = None) -> list[dict[str, Any]]:
     """The records of `dataset` in the order they were made: all of them, or those of one stage."""
     # Not splitlines(): JSON leaves U+2028 and its like as they are.
     lines = (dataset.info.description or "").split("\n")
@@ -59,7 +59,7 @@ def with_records(dataset: Dataset, kept: list[dict[str, Any]]) -> Dataset:
 
 def recorded_task(dataset: Dataset) -> Task:
     """The task that `dataset` was annotated for. Raises [`ACTError`] when it was not annotated."""
-    made = records(dataset, "annotate")
+    made = stage_records(dataset, "annotate")
     if not made:
         raise ACTError("the data set has no record of an annotate stage: annotate it first, or pass task=")
     return Task.from_dict(made[-1]["task"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -201,18 +202,13 @@ class ACTTrainer(Trainer):
         heavy = weights.largest > 10
         if not (unbounded or heavy) or not self.is_world_process_zero():
             return
+        clip = "max_weight=10 (clips 1/pi, for some bias), " if heavy else ""
         guard = "non_negative=True (without it a flexible model can collapse), " if unbounded else ""
-        logger.warning(
-            "The ACT loss weighs this training set unevenly: largest weight %.1f, %.0f %% of all weight negative, "
-            "effective sample size %.0f of %d rows; pi = 0 on %d of them (nobody could review those: their machine "
-            "label is believed). Consider %s%sand for the next draw mix=0.1 or the threshold rule.",
-            weights.largest,
-            100 * weights.negative_share,
-            weights.effective_rows,
-            rows,
-            weights.unreachable,
-            guard,
-            "max_weight=10 (clips 1/pi, for some bias), " if heavy else "",
+        _warn_once(
+            f"The ACT loss weighs this training set unevenly: largest weight {weights.largest:.1f}, "
+            f"{weights.negative_share:.0%} of all weight negative, effective sample size {weights.effective_rows:.0f} "
+            f"of {rows} rows; pi = 0 on {weights.unreachable} of them (nobody could review those: their machine label "
+            f"is believed). Consider {guard}{clip}and for the next draw a larger mix or the threshold rule."
         )
 
     def _check_label_names(self) -> None:
@@ -295,6 +291,12 @@ def to_evaluation(
         dataset.remove_columns([label]) if tokenizer is None else dataset, tokenizer, text, max_length
     )
     return add_columns(kept, {GOLD: gold}, {GOLD: dataset.features[label]})
+
+
+@lru_cache
+def _warn_once(message: str) -> None:
+    """Several seeds on the same rows are one reason to warn."""
+    logger.warning(message)
 
 
 def _act_values_of(rows: dict[str, list[Any]]) -> dict[str, list[Any]]:

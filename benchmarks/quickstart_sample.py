@@ -1,5 +1,5 @@
 """
-Makes the sample that ships in `act_hf/sample/`: eight intents of banking77, four pairs that are easily confused.
+Makes the sample that ships in `act_hf/quickstart_data/`: eight intents of banking77, four pairs that are easily confused.
 
     python benchmarks/quickstart_sample.py                        # from the Hub
     python benchmarks/quickstart_sample.py --folder data/banking77
@@ -26,7 +26,7 @@ INTENTS = [
 ]
 POOL_ROWS = 400
 SEED = 0
-SAMPLE = Path(__file__).parent.parent / "act_hf" / "sample"
+SAMPLE = Path(__file__).parent.parent / "act_hf" / "quickstart_data"
 
 
 def load(folder: str | None) -> DatasetDict:

@@ -97,7 +97,13 @@ class TestModes:
             (reviewed(**{HUMAN: [None] * 12}), {}, "6 of 12 rows"),
             (reviewed(), {"power": 2.0}, "power"),
             (reviewed(), {"evaluation": reviewed(), "label": "gold"}, "no column 'gold'"),
-            (reviewed(), {"evaluation": reviewed(), "label": "text"}, "not a ClassLabel"),
+            (
+                reviewed(),
+                {"evaluation": reviewed(), "label": "text"},
+                "'awful poor' in column 'text' is none of the labels",
+            ),
+            (reviewed(), {"evaluation": reviewed(), "label": PI}, "not a ClassLabel"),
+            (reviewed(), {"evaluation": reviewed().select([])}, "0 rows"),
         ],
     )
     def test_what_it_refuses_leaves_nothing(self, base, tmp_path, dataset, options, says):
@@ -161,6 +167,14 @@ class TestResult:
         everyone = reviewed(**{HUMAN: [0] * 6 + [1] * 6, SELECTED: [True] * 12, PI: [1.0] * 12})
         trainer = train_classifier(everyone, base, evaluation=reviewed(), **options)
         assert trainer.evaluate()["eval_accuracy"] == 1.0
+
+    @pytest.mark.parametrize("kind", ["string", "large_string"])
+    def test_true_labels_may_be_text(self, base, kind):
+        """As a CSV file has them; their ids are those of the training set, whatever the order of the alphabet."""
+        texts = [NAMES[label] for label in reviewed()["label"]]
+        test = reviewed().remove_columns("label").add_column("label", texts, feature=Value(kind))
+        trainer = train_classifier(reviewed(), base, evaluation=test, **QUICK)
+        assert trainer.eval_dataset["labels"][:] == reviewed()["label"][:]
 
     def test_accuracy_is_the_share_that_is_right(self, base):
         trainer = train_classifier(reviewed(), base, evaluation=reviewed(label=[0] * 12), **QUICK)

@@ -9,13 +9,13 @@ from datasets import Dataset, Features, Value
 from support.fakes import FakeModel, by_text, shown
 
 from act_hf import prompts
-from act_hf.annotate import annotate
+from act_hf.annotators import annotate
 from act_hf.columns import column_features
 from act_hf.critics import STRATEGIES, Critic, criticize
 from act_hf.errors import ACTError
 from act_hf.models.base import ChatRequest, ScoreRequest
 from act_hf.models.store import Store
-from act_hf.records import records
+from act_hf.records import stage_records
 from act_hf.sampling import sample
 from act_hf.task import Task
 
@@ -100,7 +100,7 @@ class TestLikelihood:
         logs = np.log([softmax(row) for row in self.scores])
         calibrated = np.array([softmax(row) for row in logs - logs.mean(axis=0)])
         np.testing.assert_allclose(done["act_error_prob"][:], 1 - calibrated[[0, 1, 2], [1, 0, 2]], atol=1e-6)
-        record = records(done, "criticize")[0]
+        record = stage_records(done, "criticize")[0]
         np.testing.assert_allclose(record["prior"], logs.mean(axis=0))
         assert record["usage"]["requests"] == record["usage"]["calls"] == model.calls == 3
 
@@ -195,14 +195,14 @@ class TestAgain:
         assert second["act_failure"][1].startswith("annotate:")
         assert second["act_failure"][2] == "criticize: no single probability in the reply 'eh'"
         assert second.column_names == first.column_names
-        assert [record["failed"] for record in records(second, "criticize")] == [2, 2]
+        assert [record["failed"] for record in stage_records(second, "criticize")] == [2, 2]
 
     def test_asks_nothing_again(self, store):
         dataset = annotated("spam", "ham", "other")
         first = criticize(dataset, FakeModel(by=by_text), store=store)
         second = criticize(dataset, FakeModel(raise_after=0), store=store)
         assert second.to_dict() == first.to_dict()
-        assert records(second, "criticize")[0]["usage"]["calls"] == 0
+        assert stage_records(second, "criticize")[0]["usage"]["calls"] == 0
 
     def test_a_broken_off_run_goes_on(self, store):
         dataset = annotated(*["spam", "ham"] * 10)
@@ -225,7 +225,7 @@ class TestSuffix:
         assert both["act_error_prob_b"][1:] == [None, None]
         assert both["act_failure_b"][:] == [None, "criticize: no single probability in the reply 'hm'", None]
         assert both.features["act_error_prob_b"] == Value("float32")
-        record = records(both, "criticize")[1]
+        record = stage_records(both, "criticize")[1]
         assert (record["suffix"], record["failed"]) == ("_b", 1)
 
     def test_its_failures_do_not_stop_the_sampling(self, store):
@@ -310,7 +310,7 @@ class TestCallable:
 
 def test_says_what_it_did(store):
     dataset = annotated("spam", "?")
-    record = records(criticize(dataset, FakeModel([-1.0] * 6), store=store))[1]
+    record = stage_records(criticize(dataset, FakeModel([-1.0] * 6), store=store))[1]
     del record["versions"]
     assert record == {
         "stage": "criticize",

@@ -20,7 +20,7 @@ from support.weights import answers, difference, embedded, plain_scores, save_ti
 
 import act_hf
 from act_hf import prompts
-from act_hf.annotate import annotate
+from act_hf.annotators import annotate
 from act_hf.errors import ACTError
 from act_hf.models import load_model
 from act_hf.models.base import ChatRequest, Model, ScoreRequest
@@ -33,7 +33,7 @@ from act_hf.task import Example, Task
 
 
 CLOSE = 1e-4
-SAMPLE = Path(act_hf.__file__).parent / "sample"
+SAMPLE = Path(act_hf.__file__).parent / "quickstart_data"
 
 
 def user(text: str) -> dict[str, str]:
@@ -119,10 +119,55 @@ class TestTinyScore:
             assert difference(logprobs(model, requests), expected) < CLOSE
         assert len(model._loaded.prefixes) == 4
 
-    def test_longer_than_a_batch_and_than_the_model_was_trained_for(self, tiny):
-        requests = [ask("the card " * 200), ask("hi"), ask("hi", system="the card " * 150)]
-        assert max(len(tiny._loaded.encode(request.messages)) for request in requests) > 256
+    def test_longer_than_a_batch(self, tiny):
+        requests = [ask("the card " * 40), ask("hi"), ask("hi", system="the card " * 30)]
+        assert max(len(tiny._loaded.encode(request.messages)) for request in requests) > 64
         assert difference(logprobs(tiny, requests), [plain_scores(tiny, request) for request in requests]) < CLOSE
+
+    def test_longer_than_the_model_reads_fails_alone(self, tiny):
+        long, short = answers(tiny, [ask("the card " * 200), ask("hi")])
+        assert "tokens, but tiny-llama reads 256" in long.failure
+        assert difference([short.logprobs], [plain_scores(tiny, ask("hi"))]) < CLOSE
+
+    @pytest.mark.parametrize("kind", ["Bloom", "Mamba"])
+    def test_an_architecture_that_cannot_be_packed_is_refused(self, kind, tiny, tmp_path):
+        import transformers
+
+        config = getattr(transformers, f"{kind}Config")(
+            vocab_size=tiny._loaded.model.config.vocab_size, hidden_size=32, num_hidden_layers=2, n_head=4
+        )
+        getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(tmp_path)
+        tiny._loaded.tokenizer.save_pretrained(tmp_path)
+        message = error_of(lambda: logprobs(LocalModel(tmp_path, threads=1), [ask("hi")]))
+        assert f"{kind}ForCausalLM cannot score here" in message
+
+    @pytest.mark.parametrize("kind", ["GPT2", "Qwen3", "Gemma3Text"])
+    def test_other_architectures_score_as_in_a_plain_pass(self, kind, tiny, tmp_path):
+        import transformers
+
+        size = {"n_embd": 32, "n_layer": 2, "n_head": 4} if kind == "GPT2" else {}
+        size = size or {"hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 4}
+        size |= {} if kind == "GPT2" else {"num_key_value_heads": 2, "head_dim": 8}
+        torch.manual_seed(0)
+        config = getattr(transformers, f"{kind}Config")(
+            vocab_size=tiny._loaded.model.config.vocab_size, initializer_range=0.5, **size
+        )
+        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+        tiny._loaded.tokenizer.save_pretrained(tmp_path)
+        model = LocalModel(tmp_path, threads=1)
+        requests = self.requests()
+        assert difference(logprobs(model, requests), [plain_scores(model, request) for request in requests]) < CLOSE
+
+    def test_a_sliding_window_is_the_limit(self, tiny, tmp_path):
+        from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+        config = Gemma3TextConfig(
+            vocab_size=tiny._loaded.model.config.vocab_size, hidden_size=32, num_hidden_layers=6, sliding_window=24
+        )
+        Gemma3ForCausalLM(config).save_pretrained(tmp_path)
+        tiny._loaded.tokenizer.save_pretrained(tmp_path)
+        (answer,) = answers(LocalModel(tmp_path, threads=1), [ask("the card " * 20)])
+        assert answer.failure.endswith("reads 24")
 
     def test_an_interrupt_leaves_nothing_behind(self, tiny):
         model = sharing(tiny)

@@ -154,10 +154,10 @@ class TestCriticize:
         assert system["role"] == "system"
         assert SOLVED.instruction in system["content"]
         assert "Labels: fine, junk" in system["content"]
-        assert user["content"].startswith('Hi there\n\nProposed label: "junk"\n\n')
+        assert user["content"] == 'Hi there\n\nProposed label: "junk"'
 
     def test_each_asks_in_its_own_way(self):
-        asked = [ask(TASK, ROW, 0)[1]["content"] for ask in self.asking]
+        asked = [ask(TASK, ROW, 0)[0]["content"] for ask in self.asking]
         assert asked[0].endswith("Is the proposed label wrong? Reply Yes or No.")
         assert asked[1].endswith("Reply with a number from 0 to 100 and %.")
         assert "step by step" in asked[2]
@@ -168,8 +168,7 @@ class TestCriticize:
         picture = Picture.new("RGB", (2, 2))
         task = Task(labels=["ham", "spam"], image="i")
         parts = ask(task, {"i": picture}, 0)[1]["content"]
-        assert parts[:2] == [{"type": "image", "image": picture}, {"type": "text", "text": 'Proposed label: "ham"'}]
-        assert [part["type"] for part in parts[2:]] == ["text"]
+        assert parts == [{"type": "image", "image": picture}, {"type": "text", "text": 'Proposed label: "ham"'}]
 
 
 class TestPure:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from act_hf.errors import ACTError
 from act_hf.models.base import Answer
 from act_hf.models.store import Usage
-from act_hf.records import add_record, recorded_task, records, usage_facts, with_records
+from act_hf.records import add_record, recorded_task, stage_records, usage_facts, with_records
 from act_hf.task import Task
 
 
@@ -20,11 +20,11 @@ def rows() -> Dataset:
 
 
 def stages(dataset: Dataset) -> list[str]:
-    return [record["stage"] for record in records(dataset)]
+    return [record["stage"] for record in stage_records(dataset)]
 
 
 def test_none_at_first():
-    assert records(rows()) == []
+    assert stage_records(rows()) == []
 
 
 def test_in_the_order_they_were_made_and_by_stage():
@@ -32,10 +32,10 @@ def test_in_the_order_they_were_made_and_by_stage():
     dataset = add_record(dataset, "criticize", model="m2", suffix="_a")
     dataset = add_record(dataset, "criticize", model="m3", suffix="_b")
     assert stages(dataset) == ["annotate", "criticize", "criticize"]
-    assert [record["model"] for record in records(dataset, "criticize")] == ["m2", "m3"]
-    assert records(dataset, "sample") == []
-    assert records(dataset, "annotate")[0]["versions"]["datasets"]
-    assert records(dataset, "annotate")[0]["versions"]["act_hf"]
+    assert [record["model"] for record in stage_records(dataset, "criticize")] == ["m2", "m3"]
+    assert stage_records(dataset, "sample") == []
+    assert stage_records(dataset, "annotate")[0]["versions"]["datasets"]
+    assert stage_records(dataset, "annotate")[0]["versions"]["act_hf"]
 
 
 def test_the_original_is_not_touched():
@@ -59,7 +59,7 @@ def test_the_rest_of_the_description_is_kept():
 
 def test_with_exactly_these():
     dataset = add_record(add_record(rows(), "annotate"), "sample")
-    assert stages(with_records(dataset, records(dataset, "sample"))) == ["sample"]
+    assert stages(with_records(dataset, stage_records(dataset, "sample"))) == ["sample"]
     assert with_records(rows(), []).info.description == ""
 
 
@@ -75,7 +75,7 @@ def test_rows_and_format_are_the_same():
 def test_anything_that_json_holds_comes_back(values):
     # Among it the line breaks that are none for JSON: U+2028, U+0085, form feeds.
     dataset = add_record(rows(), "annotate", values=values)
-    assert [record["values"] for record in records(add_record(dataset, "sample"), "annotate")] == [values]
+    assert [record["values"] for record in stage_records(add_record(dataset, "sample"), "annotate")] == [values]
 
 
 @pytest.mark.parametrize("character", ["\u2028", "\u2029", "\x85", "\x0c", "\x1c", "\r", "\n", "\n\nact_hf: {}"])
@@ -88,7 +88,7 @@ class TestSurvive:
     dataset = add_record(rows(), "annotate", task=TASK.to_dict(), note="ü €")
 
     def check(self, dataset: Dataset) -> None:
-        assert records(dataset) == records(self.dataset)
+        assert stage_records(dataset) == stage_records(self.dataset)
 
     def test_what_datasets_does(self):
         self.check(self.dataset.map(lambda row: {"n": len(row["t"])}))
@@ -111,7 +111,7 @@ class TestSurvive:
         loaded = load_dataset(
             "parquet", data_files=str(tmp_path / "d.parquet"), cache_dir=tmp_path / "c", split="train"
         )
-        assert records(loaded) == []
+        assert stage_records(loaded) == []
 
 
 class TestRecordedTask:
@@ -130,4 +130,4 @@ def test_usage_facts_are_plain_values():
     usage.add({"a": Answer(tokens_in=3, tokens_out=2, seconds=1 / 3), "b": Answer(tokens_in=1)}, calls=1)
     expected = {"requests": 2, "calls": 1, "tokens_in": 4, "tokens_out": 2, "seconds": 0.333}
     assert usage_facts(usage) == expected
-    assert records(add_record(rows(), "annotate", usage=usage_facts(usage)))[0]["usage"] == expected
+    assert stage_records(add_record(rows(), "annotate", usage=usage_facts(usage)))[0]["usage"] == expected

@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from act_hf.columns import add_columns, column_features
 from act_hf.errors import ACTError
 from act_hf.estimate import abs_score, auroc, estimate_accuracy, recall_at, wilson
-from act_hf.records import add_record, records, with_records
+from act_hf.records import add_record, stage_records, with_records
 from act_hf.report import build_report
 from act_hf.report.plots import pictures
 from act_hf.review.simulated import simulate_review
@@ -264,7 +264,7 @@ class TestStages:
         people = build_report(made())
         assert people.review.simulated is None
         assert not any("simulated" in note for note in people.notes)
-        unknown = build_report(with_records(made(), records(made())[:-1]))
+        unknown = build_report(with_records(made(), stage_records(made())[:-1]))
         assert unknown.notes[0] == "No record says who gave the human labels."
 
     def test_people_beside_a_simulation(self):

@@ -471,6 +471,12 @@ class TestSimulate:
         dataset = add_columns(dataset, {"truth": [2, 1, 2, 2, 1, 0]}, Features({"truth": other}))
         assert human(simulate_review(dataset, gold="truth")) == ["ham", "spam", None, None, "spam", "-5"]
 
+    @pytest.mark.parametrize("kind", ["string", "large_string"])
+    def test_truth_as_text(self, kind):
+        texts = ["spam", "ham", "eggs", None, "-5", "ham"]
+        dataset = drawn().remove_columns("truth").add_column("truth", texts, feature=Value(kind))
+        assert human(simulate_review(dataset, gold="truth")) == ["spam", "ham", None, None, "-5", "ham"]
+
     @pytest.mark.parametrize("nothing", [None, -1])
     def test_a_row_without_truth(self, nothing):
         with pytest.raises(ACTError, match="1 of the selected rows have no 'truth'"):
@@ -479,7 +485,8 @@ class TestSimulate:
         assert human(unselected)[2] is None
 
     @pytest.mark.parametrize(
-        ("gold", "says"), [("gold", "no column 'gold'; the data set has"), ("sms", "not a ClassLabel")]
+        ("gold", "says"),
+        [("gold", "no column 'gold'; the data set has"), (PI, "not a ClassLabel"), ("sms", "is not a label")],
     )
     def test_columns_that_will_not_do(self, gold, says):
         with pytest.raises(ACTError, match=says):

@@ -17,7 +17,7 @@ from PIL import Image as Picture
 from support import annotating
 from support.fakes import FakeModel, by_text
 
-from act_hf.annotate import annotate
+from act_hf.annotators import annotate
 from act_hf.errors import ACTError
 from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest
 from act_hf.models.store import LAYOUT, Store, Usage, ask, home, request_key

@@ -62,6 +62,8 @@ class Answer:
         tokens_in (`int`): tokens read. A prefix shared by several requests is counted where it was read.
         tokens_out (`int`): tokens written.
         seconds (`float`): time the model spent; a batch's time is split evenly over its requests.
+        failure (`str`, *optional*): why there is no answer. The row fails alone, and the request is not stored, so the
+            next run asks again.
     """
 
     text: str = ""
@@ -69,6 +71,7 @@ class Answer:
     tokens_in: int = 0
     tokens_out: int = 0
     seconds: float = 0.0
+    failure: str | None = None
 
 
 @runtime_checkable

@@ -15,10 +15,14 @@ if TYPE_CHECKING:
     import torch
 
 
+_BLOCKS = 64
+_BLOCK = 2**16
+
+
 def weights_fingerprint(path: Path) -> str:
     """
-    Tells weights on disk apart without reading all of them: a hash over the size, the first and the last mebibyte of
-    each file of a folder, or of one file.
+    Tells weights on disk apart without reading all of them: a hash over the name, the size and 64 evenly spaced blocks
+    of 64 KiB of each file of a folder, or of one file.
 
     Returns:
         `str`: 12 hexadecimal digits.
@@ -30,9 +34,9 @@ def weights_fingerprint(path: Path) -> str:
         size = file.stat().st_size
         digest.update(f"{file.relative_to(path.parent)} {size}".encode())
         with file.open("rb") as stream:
-            digest.update(stream.read(2**20))
-            stream.seek(max(0, size - 2**20))
-            digest.update(stream.read())
+            for block in range(_BLOCKS):
+                stream.seek(max(0, size - _BLOCK) * block // (_BLOCKS - 1))
+                digest.update(stream.read(_BLOCK))
     return digest.hexdigest()[:12]
 
 

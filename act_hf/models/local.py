@@ -118,10 +118,10 @@ class LocalModel:
             yield from self._score(scores)
 
     def _chat(self, requests: Sequence[tuple[int, ChatRequest]]) -> Iterator[dict[int, Answer]]:
-        prompts = sorted(
-            ((request.max_tokens, self._loaded.encode(request.messages), i) for i, request in requests),
-            key=lambda prompt: (prompt[0], len(prompt[1])),
-        )
+        encoded = [(request.max_tokens, self._loaded.encode(request.messages), i) for i, request in requests]
+        yield {i: self._too_long(len(ids) + limit) for limit, ids, i in encoded if len(ids) + limit > self._limit}
+        fitting = [prompt for prompt in encoded if prompt[0] + len(prompt[1]) <= self._limit]
+        prompts = sorted(fitting, key=lambda prompt: (prompt[0], len(prompt[1])))
         while prompts:
             limit = prompts[0][0]
             batch = [prompt for prompt in prompts[: self.batch_size] if prompt[0] == limit]
@@ -135,23 +135,35 @@ class LocalModel:
             }
 
     def _score(self, requests: Sequence[tuple[int, ScoreRequest]]) -> Iterator[dict[int, Answer]]:
+        self._loaded.check_packing()
+        encoded = [(i, *self._loaded.tree(request)) for i, request in requests]
         groups: OrderedDict[tuple[int, ...], list[tuple[int, _Tree]]] = OrderedDict()
-        for i, request in requests:
-            prefix, tree = self._loaded.tree(request)
-            groups.setdefault(prefix, []).append((i, tree))
+        for i, prefix, tree in encoded:
+            if len(prefix) + tree.depth > self._limit:
+                yield {i: self._too_long(len(prefix) + tree.depth)}
+            else:
+                groups.setdefault(prefix, []).append((i, tree))
         for prefix, trees in groups.items():
             for pack in _packs(trees, self.batch_tokens):
-                start = time.perf_counter()
-                logprobs, read = self._loaded.score_pack(prefix, [tree for _, tree in pack])
-                seconds = (time.perf_counter() - start) / len(pack)
-                yield {
-                    i: Answer(
-                        logprobs=tuple(values),
-                        tokens_in=len(tree) + (read if position == 0 else 0),
-                        seconds=seconds,
-                    )
-                    for position, ((i, tree), values) in enumerate(zip(pack, logprobs, strict=True))
-                }
+                yield self._score_pack(prefix, pack)
+
+    def _score_pack(self, prefix: tuple[int, ...], pack: list[tuple[int, _Tree]]) -> dict[int, Answer]:
+        start = time.perf_counter()
+        logprobs, read = self._loaded.score_pack(prefix, [tree for _, tree in pack])
+        seconds = (time.perf_counter() - start) / len(pack)
+        # The prefix is counted with the row for which it was read.
+        tokens = [len(tree) + (read if position == 0 else 0) for position, (_, tree) in enumerate(pack)]
+        return {
+            i: Answer(logprobs=tuple(values), tokens_in=count, seconds=seconds)
+            for (i, _), values, count in zip(pack, logprobs, tokens, strict=True)
+        }
+
+    @property
+    def _limit(self) -> int:
+        return self._loaded.limit
+
+    def _too_long(self, tokens: int) -> Answer:
+        return Answer(failure=f"the row takes {tokens} tokens, but {Path(self.source).name} reads {self._limit}")
 
 
 @dataclass(frozen=True)
@@ -160,6 +172,11 @@ class _Tree:
 
     prompt: tuple[int, ...]
     branches: tuple[tuple[int, ...], ...]
+
+    @property
+    def depth(self) -> int:
+        """Tokens from the first to the end of the longest branch."""
+        return len(self.prompt) + max(len(branch) for branch in self.branches)
 
     def __len__(self) -> int:
         # A branch's last token is predicted, never read.
@@ -203,6 +220,47 @@ class _Loaded:
     def __post_init__(self) -> None:
         tokens = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
         self._special = sorted(tokens, key=len, reverse=True)
+        self._packs = False  # not known yet
+
+    @property
+    def limit(self) -> int:
+        """The longest sequence in tokens that the model reads with all of it in sight."""
+        config = self.model.config.get_text_config()
+        sliding = "sliding_attention" in (getattr(config, "layer_types", None) or [])
+        return int(config.sliding_window if sliding else getattr(config, "max_position_embeddings", None) or 10**9)
+
+    @property
+    def _cannot_score(self) -> str:
+        return f"{type(self.model).__name__} cannot score here"
+
+    def check_packing(self) -> None:
+        """
+        Raises [`ACTError`] once and for all where a pack does not give what a plain forward pass gives.
+
+        Packing needs attention that follows the mask and positions that are told. A model with a recurrent state, or
+        with positions of its own counting, would score something else without a word.
+        """
+        if self._packs:
+            return
+        import torch
+
+        trees = [_Tree((5, 6, 7), ((8, 9), (10,))), _Tree((11, 6), ((12, 13, 14),))]
+        try:
+            packed = self.score_pack((3, 4), trees)[0][1][0]
+        except Exception as error:  # whatever such a model makes of a mask that it does not know
+            raise ACTError(f"{self._cannot_score}: {one_line(error)}; use strategies that chat") from error
+        finally:
+            self.prefixes.clear()
+        with torch.inference_mode():
+            ids = torch.tensor([[3, 4, 11, 6, 12, 13, 14]], device=self.model.device)
+            steps = self.model(input_ids=ids, use_cache=False).logits[0].float().log_softmax(dim=-1)
+        plain = sum(steps[3 + i, token].item() for i, token in enumerate((12, 13, 14)))
+        if not abs(packed - plain) < (0.01 if self.model.dtype == torch.float32 else 1.0):
+            raise ACTError(
+                f"{self._cannot_score}: in a pack it gives {packed:.3f} where a plain forward pass gives {plain:.3f}, "
+                "so its attention does not follow the mask; use strategies that chat"
+            )
+        self._packs = True
 
     def encode(self, messages: Sequence[Message]) -> tuple[int, ...]:
         """The tokens of a conversation, up to where the reply (or the rest of the assistant's message) begins."""

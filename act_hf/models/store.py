@@ -201,7 +201,7 @@ def ask(model: Model, requests: Sequence[Request], *, store: Store, version: str
     calls = 0
     for finished in model.answer(list(missing.values())) if missing else ():
         batch = {missing_keys[position]: answer for position, answer in finished.items()}
-        store.put(batch, model=model.name)
+        store.put({key: answer for key, answer in batch.items() if answer.failure is None}, model=model.name)
         answers.update(batch)
         calls += len(batch)
     unanswered = missing.keys() - answers.keys()

@@ -12,7 +12,7 @@ import numpy as np
 from act_hf import columns
 from act_hf.errors import ACTError
 from act_hf.estimate import AccuracyEstimate, error_curve, estimate_accuracy, reliability
-from act_hf.records import recorded_task, records
+from act_hf.records import recorded_task, stage_records
 from act_hf.report.facts import (
     Basis,
     Cost,
@@ -112,9 +112,9 @@ def build_report(
         corrections=_corrections(rows),
         design=_design(dataset, rows),
         downstream=_downstream(downstream or ()),
-        costs=tuple(_cost(record) for record in records(dataset) if "usage" in record),
+        costs=tuple(_cost(record) for record in stage_records(dataset) if "usage" in record),
         task=task.to_dict(),
-        records=tuple(_unnamed(record) for record in records(dataset)),
+        records=tuple(_unnamed(record) for record in stage_records(dataset)),
         notes=(),
     )
     return dataclasses.replace(report, notes=tuple(notes_on(report)))
@@ -209,7 +209,7 @@ def _present(names: Names) -> Bools:
 
 def _review(dataset: Dataset, rows: _Rows) -> Review:
     selected, answered = int(rows.selected.sum()), int(rows.reviewed.sum())
-    made = records(dataset, "review")
+    made = stage_records(dataset, "review")
     simulated = [
         str(record.get("source") or record.get("annotator") or "simulated")
         for record in made
@@ -242,7 +242,7 @@ def _estimate(dataset: Dataset, rows: _Rows, review: Review) -> tuple[AccuracyEs
         return None, f"the {review.selected} rows drawn for review have no human label yet"
     if review.state == "unfinished":
         return None, f"review unfinished: {review.answered} of {review.selected} rows answered"
-    drawn_from = [record.get("rows", len(dataset)) for record in records(dataset, "sample")]
+    drawn_from = [record.get("rows", len(dataset)) for record in stage_records(dataset, "sample")]
     if drawn_from and drawn_from[-1] != len(dataset):
         return None, f"the rows were drawn from {drawn_from[-1]} rows, of which {len(dataset)} are left"
     eps = rows.eps.get(columns.ERROR_PROB, np.full(len(dataset), np.nan))
@@ -364,7 +364,7 @@ def _weighted_auroc(eps: Floats, wrong: Bools, weights: Floats) -> float:
 
 
 def _critic_names(dataset: Dataset) -> dict[str, str]:
-    made = records(dataset, "criticize")
+    made = stage_records(dataset, "criticize")
     return {
         columns.ERROR_PROB + str(record.get("suffix", "")): f"{record.get('strategy')}: {record.get('model')}"
         for record in made
@@ -411,7 +411,7 @@ def _corrections(rows: _Rows) -> tuple[tuple[str | None, str, int], ...]:
 def _design(dataset: Dataset, rows: _Rows) -> Design | None:
     if rows.pi is None:
         return None
-    made = records(dataset, "sample")
+    made = stage_records(dataset, "sample")
     facts = {name: value for name, value in (made[-1] if made else {}).items() if name not in ("stage", "versions")}
     eps, possible = rows.eps.get(columns.ERROR_PROB, np.full(rows.pi.size, np.nan)), rows.pi[rows.pi > 0]
     order = np.argsort(eps, kind="stable")

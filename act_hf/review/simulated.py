@@ -21,22 +21,31 @@ def simulate_review(dataset: Dataset, *, gold: str) -> Dataset:
 
     Args:
         dataset (`Dataset`): sampled rows.
-        gold (`str`): the `ClassLabel` column with the true labels; its names are the task's.
+        gold (`str`): the column with the true labels, a `ClassLabel` or text; its names are the task's.
 
     Returns:
         `Dataset`: as from [`merge_responses`].
 
     Raises:
-        ACTError: for a missing column, one that is not a `ClassLabel`, or a selected row without a true label.
+        ACTError: for a missing column, one of another type, a selected row without a true label, or a true label that
+            the task has not.
     """
     columns.require(dataset, [columns.ID, columns.SELECTED, gold], stage="review")
-    names = columns.class_names(dataset, gold)
     annotator = f"simulated from column {gold!r}"
     dataset = dataset.with_format(None)
-    rows = zip(*(dataset[name][:] for name in (columns.ID, columns.SELECTED, gold)), strict=True)
-    answers = {act_id: label for act_id, selected, label in rows if selected}
-    unknown = sum(label is None or label < 0 for label in answers.values())  # -1 is how some data sets write "none"
+    rows = zip(dataset[columns.ID][:], dataset[columns.SELECTED][:], _names(dataset, gold), strict=True)
+    answers = {act_id: name for act_id, selected, name in rows if selected}
+    responses = [Response(act_id, annotator, name) for act_id, name in answers.items() if name]
+    unknown = len(answers) - len(responses)
     if unknown:
         raise ACTError(f"review: {unknown} of the selected rows have no {gold!r}, so no answer can be simulated")
-    responses = [Response(act_id, annotator, names[label]) for act_id, label in answers.items()]
     return merge_responses(dataset, responses, source=annotator, simulated=True)
+
+
+def _names(dataset: Dataset, column: str) -> list[str | None]:
+    values = dataset[column][:]
+    if getattr(dataset.features[column], "dtype", None) in ("string", "large_string"):
+        return values  # type: ignore[no-any-return]
+    names = columns.class_names(dataset, column)
+    # -1 is how some data sets write "no label".
+    return [None if value is None or value < 0 else names[value] for value in values]

@@ -6,7 +6,7 @@ import sys
 
 from datasets import Dataset
 
-from act_hf.annotate import annotate
+from act_hf.annotators import annotate
 from act_hf.task import Task
 
 

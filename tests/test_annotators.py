@@ -15,12 +15,12 @@ from PIL import Image as Picture
 from support.fakes import FakeModel, by_text, shown, system
 
 from act_hf import prompts
-from act_hf.annotate import COLUMNS, Annotator, annotate, fit_prior, normalised_probs
+from act_hf.annotators import COLUMNS, Annotator, annotate, fit_prior, normalised_probs
 from act_hf.columns import column_features
 from act_hf.errors import ACTError
 from act_hf.models.base import Answer, ChatRequest, ScoreRequest
 from act_hf.models.store import Store
-from act_hf.records import recorded_task, records
+from act_hf.records import recorded_task, stage_records
 from act_hf.task import Example, Task
 
 
@@ -159,12 +159,12 @@ class TestCalibration:
         expected = [softmax(row - prior) for row in self.logs()]
         np.testing.assert_allclose(done["act_label_probs"][:], expected, atol=1e-6)
         assert done["act_label"][:] == [int(row.argmax()) for row in np.array(expected)]
-        (record,) = records(done)
+        (record,) = stage_records(done)
         np.testing.assert_allclose(record["prior"], prior)
 
     def test_batch_asks_nothing_twice(self, store):
         model = FakeModel(by=self.by)
-        (record,) = records(annotate(rows(*"abcda"), TASK, model, calibration="batch", store=store))
+        (record,) = stage_records(annotate(rows(*"abcda"), TASK, model, calibration="batch", store=store))
         assert model.calls == 4
         assert record["usage"] == {"requests": 4, "calls": 4, "tokens_in": 40, "tokens_out": 0, "seconds": 2.0}
 
@@ -189,7 +189,7 @@ class TestCalibration:
 
     def test_empty_rows_do_not_count(self, store):
         done = annotate(rows("a", "", "b", None), TASK, FakeModel(by=self.by), calibration="batch", store=store)
-        np.testing.assert_allclose(records(done)[0]["prior"], self.logs()[:2].mean(axis=0))
+        np.testing.assert_allclose(stage_records(done)[0]["prior"], self.logs()[:2].mean(axis=0))
 
     def test_uses_evenly_spaced_batches_that_map_will_ask_again(self, store):
         annotator = Annotator(TASK, FakeModel(by=by_text), store=store)
@@ -318,7 +318,7 @@ class TestRuns:
         again = FakeModel(raise_after=0)
         second = annotate(many(30), TASK, again, store=store, batch_size=7)
         assert second.to_dict() == first.to_dict()
-        (record,) = records(second)
+        (record,) = stage_records(second)
         assert (record["usage"]["requests"], record["usage"]["calls"]) == (30, 0)
 
     @pytest.mark.parametrize("strategy", ["naive", "cot"])
@@ -348,7 +348,7 @@ class TestRuns:
 
     def test_says_what_it_did(self, store):
         done = annotate(rows("a", "", "b"), TASK, FakeModel("spam", "?", abilities=["chat"]), store=store)
-        (record,) = records(done)
+        (record,) = stage_records(done)
         assert recorded_task(done) == TASK
         assert record["usage"] == {"requests": 2, "calls": 2, "tokens_in": 20, "tokens_out": 4, "seconds": 1.0}
         del record["task"], record["usage"], record["versions"]
@@ -445,3 +445,35 @@ class TestCallable:
         changed.version = "0"
         hashes = {hashed(), hashed(other), hashed(prior=(0.0, 0.0, 0.0)), Hasher.hash(changed)}
         assert len(hashes) == 4
+
+
+class TestAFailedAnswer:
+    """A request that the model could not answer fails its row alone, and is asked again by the next run."""
+
+    def by(self, request):
+        return Answer(failure="too long") if "long" in shown(request) else (-1.0, -2.0, -3.0)
+
+    def test_scoring(self, store):
+        model = FakeModel(by=self.by, abilities=["score"])
+        done = annotate(rows("a", "long", "b"), TASK, model, store=store)
+        assert done["act_failure"][:] == [None, "annotate: too long", None]
+        assert done["act_label"][:] == [0, None, 0]
+        again = FakeModel(by=self.by, abilities=["score"])
+        annotate(rows("a", "long", "b"), TASK, again, store=store)
+        assert again.calls == 1
+
+    def test_it_does_not_spoil_the_prior(self, store):
+        model = FakeModel(by=self.by, abilities=["score"])
+        done = annotate(rows("a", "long", "b"), TASK, model, store=store, calibration="batch")
+        assert done["act_failure"][:] == [None, "annotate: too long", None]
+        assert done["act_label_probs"][0] == pytest.approx([1 / 3] * 3)
+
+    def test_reasoning_that_failed_is_not_scored(self, store):
+        model = FakeModel(by=lambda request: Answer(failure="too long"))
+        done = annotate(rows("long"), TASK, model, store=store, strategy="cot")
+        assert done["act_failure"][:] == ["annotate: too long"]
+        assert model.calls == 1
+
+    def test_chatting(self, store):
+        model = FakeModel(by=lambda request: Answer(failure="too long"), abilities=["chat"])
+        assert annotate(rows("long"), TASK, model, store=store)["act_failure"][:] == ["annotate: too long"]

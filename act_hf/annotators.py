@@ -9,20 +9,19 @@ import numpy as np
 
 from act_hf import columns, prompts
 from act_hf.errors import ACTError
-from act_hf.models.base import ChatRequest, Model, ScoreRequest, require_ability
+from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest, require_ability
 from act_hf.models.store import Store, Usage, ask
 from act_hf.records import add_record, usage_facts
 from act_hf.task import Row, Task, is_empty
 
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from datasets import Dataset
     from numpy.typing import NDArray
 
-    from act_hf.models.base import Answer
 
 STRATEGIES = ("naive", "cot")
 CALIBRATIONS = ("none", "batch", "contextual")
@@ -98,45 +97,56 @@ class Annotator:
 
     def label(self, rows: Sequence[Row]) -> list[Labelled]:
         """Labels rows that have content."""
-        if "score" in self.model.abilities:
-            logprobs, rationales = self.label_logprobs(rows)
-            return [self._choose(row, why) for row, why in zip(logprobs, rationales, strict=True)]
-        ask_for = prompts.annotate_cot if self.strategy == "cot" else prompts.annotate_naive
-        replies = self._ask([ChatRequest(ask_for(self.task, row), self.max_tokens) for row in rows])
-        return [self._parse(reply.text) for reply in replies]
+        if "score" not in self.model.abilities:
+            return [self._parse(reply) for reply in self._ask(self._chat_requests(rows))]
+        logprobs, partial = self.label_logprobs(rows)
+        return [self._choose(values, said) for values, said in zip(logprobs, partial, strict=True)]
 
-    def label_logprobs(self, rows: Sequence[Row]) -> tuple[NDArray[np.float64], list[str | None]]:
+    def label_logprobs(self, rows: Sequence[Row]) -> tuple[NDArray[np.float64], list[Labelled]]:
         """
         The model's log-probability of every label, not normalised and not calibrated.
 
         Returns:
-            `tuple`: a float64 array `[rows, labels]`, and the reasoning that led there (`None` without reasoning).
+            `tuple`: a float64 array `[rows, labels]`, NaN where the model failed, and for each row the reasoning that
+            led there or the failure.
         """
-        rationales: list[str | None] = [None] * len(rows)
+        replies = self._ask(self._chat_requests(rows)) if self.strategy == "cot" else [Answer()] * len(rows)
+        pairs = zip(rows, replies, strict=True)
+        asked = iter(self._ask([self._score_request(row, reply) for row, reply in pairs if not reply.failure]))
+        answers = [reply if reply.failure else next(asked) for reply in replies]
+        unknown = (np.nan,) * len(self.task.labels)
+        logprobs = [unknown if answer.failure else answer.logprobs for answer in answers]
+        partial = [
+            Labelled(rationale=self._rationale(reply), failure=answer.failure)
+            for reply, answer in zip(replies, answers, strict=True)
+        ]
+        return np.array(logprobs, dtype=np.float64).reshape(len(rows), len(self.task.labels)), partial
+
+    def _chat_requests(self, rows: Sequence[Row]) -> list[ChatRequest]:
+        ask_for = prompts.annotate_cot if self.strategy == "cot" else prompts.annotate_naive
+        return [ChatRequest(ask_for(self.task, row), self.max_tokens) for row in rows]
+
+    def _rationale(self, reply: Answer) -> str | None:
+        return prompts.reasoning(reply.text) if self.strategy == "cot" else None
+
+    def _score_request(self, row: Row, reply: Answer) -> ScoreRequest:
         if self.strategy == "cot":
-            replies = self._ask([ChatRequest(prompts.annotate_cot(self.task, row), self.max_tokens) for row in rows])
-            rationales = [prompts.reasoning(reply.text) for reply in replies]
-        requests = [self._score_request(row, why) for row, why in zip(rows, rationales, strict=True)]
-        logprobs = [answer.logprobs for answer in self._ask(requests)]
-        return np.array(logprobs, dtype=np.float64).reshape(len(rows), len(self.task.labels)), rationales
+            return prompts.conclude_request(self.task, row, prompts.reasoning(reply.text))
+        return prompts.label_request(self.task, row, instructed=self.model.instructed)
 
-    def _score_request(self, row: Row, rationale: str | None) -> ScoreRequest:
-        if rationale is None:
-            return prompts.label_request(self.task, row, instructed=self.model.instructed)
-        return prompts.conclude_request(self.task, row, rationale)
-
-    def _choose(self, logprobs: NDArray[np.float64], rationale: str | None) -> Labelled:
-        if not np.isfinite(logprobs).all():
-            return Labelled(rationale=rationale, failure=f"annotate: the model gave {logprobs.tolist()}")
+    def _choose(self, logprobs: NDArray[np.float64], said: Labelled) -> Labelled:
+        if said.failure or not np.isfinite(logprobs).all():
+            reason = said.failure or f"the model gave {logprobs.tolist()}"
+            return Labelled(rationale=said.rationale, failure=f"annotate: {reason}")
         probs = normalised_probs(logprobs[None], self.prior)[0]
-        return Labelled(int(probs.argmax()), probs.tolist(), rationale)
+        return Labelled(int(probs.argmax()), probs.tolist(), said.rationale)
 
-    def _parse(self, reply: str) -> Labelled:
-        rationale = prompts.reasoning(reply) if self.strategy == "cot" else None
-        label = prompts.parse_label(self.task, reply)
-        if label is None:
-            return Labelled(rationale=rationale, failure=f"annotate: no single label in the reply {reply[:200]!r}")
-        return Labelled(label, None, rationale)
+    def _parse(self, reply: Answer) -> Labelled:
+        label = prompts.parse_label(self.task, reply.text)
+        if reply.failure or label is None:
+            reason = reply.failure or f"no single label in the reply {reply.text[:200]!r}"
+            return Labelled(rationale=self._rationale(reply), failure=f"annotate: {reason}")
+        return Labelled(label, None, self._rationale(reply))
 
     def _ask(self, requests: Sequence[ScoreRequest | ChatRequest]) -> list[Answer]:
         return ask(self.model, requests, store=Store.of(self.store), version=self.version, usage=self.usage)
@@ -232,18 +242,27 @@ def fit_prior(
             raise ACTError("calibration='contextual' has no image that says nothing; use 'batch'")
         logprobs = _finite(annotator.label_logprobs(prompts.content_free(annotator.task))[0], method)
         return tuple(np.log(normalised_probs(logprobs).mean(axis=0)).tolist())
-    from tqdm.auto import trange
+    logprobs = np.concatenate(list(_asked_in_batches(annotator, dataset, rows, batch_size)))
+    finite = _finite(logprobs, method)
+    return tuple((finite - _logsumexp(finite)).mean(axis=0).tolist())
 
-    # Whole batches as `map` will ask them, so that an interrupted run is resumed with the same batches.
+
+def _asked_in_batches(
+    annotator: Annotator, dataset: Dataset, rows: int, batch_size: int
+) -> Iterator[NDArray[np.float64]]:
+    """Asks in whole batches as `map` will, so that an interrupted run is resumed with the same batches."""
+    from tqdm.auto import tqdm
+
     starts = np.arange(0, len(dataset), batch_size)
     kept = starts[np.linspace(0, len(starts) - 1, min(len(starts), max(1, rows // batch_size))).astype(int)]
-    parts = []
-    for number in trange(len(kept), desc="calibrate", unit="batch"):
-        batch = dataset[int(kept[number]) : int(kept[number]) + batch_size]
-        filled = [row for row in annotator.task.rows(batch) if not is_empty(row)]
-        parts.append(annotator.label_logprobs(filled)[0])
-    logprobs = _finite(np.concatenate(parts), method)
-    return tuple((logprobs - _logsumexp(logprobs)).mean(axis=0).tolist())
+    with tqdm(
+        total=sum(min(batch_size, len(dataset) - start) for start in kept), desc="calibrate", unit="rows"
+    ) as bar:
+        for start in kept.tolist():
+            batch = annotator.task.rows(dataset[start : start + batch_size])
+            yield annotator.label_logprobs([row for row in batch if not is_empty(row)])[0]
+            bar.set_postfix(calls=annotator.usage.calls)
+            bar.update(len(batch))
 
 
 def _finite(logprobs: NDArray[np.float64], method: str) -> NDArray[np.float64]:

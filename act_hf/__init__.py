@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from act_hf.review.table import pull_table, push_table
     from act_hf.sampling import exponential, normalised, sample, threshold
     from act_hf.task import Example, Task
-    from act_hf.trainer import ACTConfig, ACTTrainer, to_evaluation, to_training
+    from act_hf.trainer import ACTConfig, ACTTrainer
+    from act_hf.training_set import to_evaluation, to_training
+
 
 _HOME = {
     "act_hf.task": ("Task", "Example"),
@@ -46,7 +48,8 @@ _HOME = {
     "act_hf.review.simulated": ("simulate_review",),
     "act_hf.review.responses": ("Response", "merge_responses"),
     "act_hf.loss": ("act_loss",),
-    "act_hf.trainer": ("ACTConfig", "ACTTrainer", "to_training", "to_evaluation"),
+    "act_hf.trainer": ("ACTConfig", "ACTTrainer"),
+    "act_hf.training_set": ("to_training", "to_evaluation"),
     "act_hf.classifier": ("train_classifier",),
     "act_hf.estimate": ("estimate_accuracy",),
     "act_hf.report": ("build_report",),

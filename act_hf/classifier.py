@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PrinterCallback, set_seed
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    PrinterCallback,
+    ProgressCallback,
+    set_seed,
+)
 
 from act_hf.columns import class_names, require
 from act_hf.errors import ACTError
 from act_hf.models.embedded import model_source
 from act_hf.models.gguf import one_line
-from act_hf.trainer import ACTConfig, ACTTrainer, to_evaluation, to_training
+from act_hf.trainer import ACTConfig, ACTTrainer
+from act_hf.training_set import to_evaluation, to_training
 
 
 if TYPE_CHECKING:
@@ -90,11 +97,25 @@ def train_classifier(
         processing_class=tokenizer,
         compute_metrics=_accuracy,
     )
-    trainer.remove_callback(PrinterCallback)  # its dictionaries are for logs, not for people
+    _quieten(trainer)
     trainer.train()
     if output_dir is not None:
         trainer.save_model(str(output_dir))
     return trainer
+
+
+class _Bar(ProgressCallback):
+    """The progress bar, without the dictionaries that it prints between."""
+
+    def on_log(self, *args: Any, **options: Any) -> None:
+        """Nothing."""
+
+
+def _quieten(trainer: ACTTrainer) -> None:
+    """The dictionaries of the `Trainer` are for logs, not for people."""
+    trainer.remove_callback(PrinterCallback)
+    if trainer.pop_callback(ProgressCallback) is not None:
+        trainer.add_callback(_Bar)
 
 
 def _with_ids(evaluation: Dataset, column: str, names: list[str]) -> Dataset:

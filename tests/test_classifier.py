@@ -191,9 +191,12 @@ class TestResult:
         assert same(saved.state_dict(), weights(trainer))
         assert pipeline("text-classification", model=str(tmp_path / "model"))("fine nice")[0]["label"] in NAMES
 
-    def test_nothing_is_printed(self, base, capsys):
-        train_classifier(reviewed(), base, **QUICK)
-        assert capsys.readouterr().out == ""
+    @pytest.mark.parametrize("bar", [True, False])
+    def test_nothing_is_printed_but_a_bar(self, base, capsys, bar):
+        options = {**QUICK, "disable_tqdm": not bar, "logging_steps": 1}
+        train_classifier(reviewed(), base, evaluation=reviewed(), **options).evaluate()
+        out, err = capsys.readouterr()
+        assert (out, "100%" in err.replace("Loading weights: 100%", "")) == ("", bar)
 
     def test_other_columns_with_text_need_a_choice(self, base):
         more = reviewed().add_column("title", ["x"] * 12).rename_column("text", "body")

@@ -27,7 +27,8 @@ from transformers import (
 from act_hf.columns import HUMAN, LABEL, PI, SELECTED
 from act_hf.errors import ACTError
 from act_hf.loss import act_loss
-from act_hf.trainer import COLUMNS, ACTConfig, ACTTrainer, to_evaluation, to_training
+from act_hf.trainer import COLUMNS, ACTConfig, ACTTrainer
+from act_hf.training_set import to_evaluation, to_training
 
 
 torch.set_num_threads(1)

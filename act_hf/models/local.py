@@ -7,13 +7,13 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError
 from act_hf.models.base import Answer, ChatRequest, ScoreRequest
 from act_hf.models.gguf import dequantised, one_line, weights_fingerprint
+from act_hf.models.packing import Layout, Tree, packs
 
 
 if TYPE_CHECKING:
@@ -137,17 +137,17 @@ class LocalModel:
     def _score(self, requests: Sequence[tuple[int, ScoreRequest]]) -> Iterator[dict[int, Answer]]:
         self._loaded.check_packing()
         encoded = [(i, *self._loaded.tree(request)) for i, request in requests]
-        groups: OrderedDict[tuple[int, ...], list[tuple[int, _Tree]]] = OrderedDict()
+        groups: OrderedDict[tuple[int, ...], list[tuple[int, Tree]]] = OrderedDict()
         for i, prefix, tree in encoded:
             if len(prefix) + tree.depth > self._limit:
                 yield {i: self._too_long(len(prefix) + tree.depth)}
             else:
                 groups.setdefault(prefix, []).append((i, tree))
         for prefix, trees in groups.items():
-            for pack in _packs(trees, self.batch_tokens):
+            for pack in packs(trees, self.batch_tokens):
                 yield self._score_pack(prefix, pack)
 
-    def _score_pack(self, prefix: tuple[int, ...], pack: list[tuple[int, _Tree]]) -> dict[int, Answer]:
+    def _score_pack(self, prefix: tuple[int, ...], pack: list[tuple[int, Tree]]) -> dict[int, Answer]:
         start = time.perf_counter()
         logprobs, read = self._loaded.score_pack(prefix, [tree for _, tree in pack])
         seconds = (time.perf_counter() - start) / len(pack)
@@ -164,37 +164,6 @@ class LocalModel:
 
     def _too_long(self, tokens: int) -> Answer:
         return Answer(failure=f"the row takes {tokens} tokens, but {Path(self.source).name} reads {self._limit}")
-
-
-@dataclass(frozen=True)
-class _Tree:
-    """The end of a prompt and the continuations that branch off it. Tokens only; the shared prefix is elsewhere."""
-
-    prompt: tuple[int, ...]
-    branches: tuple[tuple[int, ...], ...]
-
-    @property
-    def depth(self) -> int:
-        """Tokens from the first to the end of the longest branch."""
-        return len(self.prompt) + max(len(branch) for branch in self.branches)
-
-    def __len__(self) -> int:
-        # A branch's last token is predicted, never read.
-        return len(self.prompt) + sum(len(branch) - 1 for branch in self.branches)
-
-
-def _packs(trees: list[tuple[int, _Tree]], tokens: int) -> Iterator[list[tuple[int, _Tree]]]:
-    """Neighbours in length together, up to `tokens` tokens. A tree longer than that goes alone."""
-    pack: list[tuple[int, _Tree]] = []
-    size = 0
-    for item in sorted(trees, key=lambda item: len(item[1])):
-        if pack and size + len(item[1]) > tokens:
-            yield pack
-            pack, size = [], 0
-        pack.append(item)
-        size += len(item[1])
-    if pack:
-        yield pack
 
 
 def _load(source: str, dtype: torch.dtype, device: torch.device) -> _Loaded:
@@ -244,7 +213,7 @@ class _Loaded:
             return
         import torch
 
-        trees = [_Tree((5, 6, 7), ((8, 9), (10,))), _Tree((11, 6), ((12, 13, 14),))]
+        trees = [Tree((5, 6, 7), ((8, 9), (10,))), Tree((11, 6), ((12, 13, 14),))]
         try:
             packed = self.score_pack((3, 4), trees)[0][1][0]
         except Exception as error:  # whatever such a model makes of a mask that it does not know
@@ -284,7 +253,7 @@ class _Loaded:
             content = content.replace(token, f"{token[0]} {token[1:]}" if len(token) > 1 else " ")
         return str(content)
 
-    def tree(self, request: ScoreRequest) -> tuple[tuple[int, ...], _Tree]:
+    def tree(self, request: ScoreRequest) -> tuple[tuple[int, ...], Tree]:
         """
         The request as a shared prefix and a tree.
 
@@ -300,7 +269,7 @@ class _Loaded:
         )
         if not all(branches):
             raise ACTError("an empty continuation cannot be scored")
-        return prompt[:length], _Tree(prompt[length:], branches)
+        return prompt[:length], Tree(prompt[length:], branches)
 
     def take_prefix(self, prefix: tuple[int, ...]) -> tuple[Any, int]:
         """
@@ -328,7 +297,7 @@ class _Loaded:
         if len(self.prefixes) > _PREFIXES_KEPT:
             self.prefixes.popitem(last=False)
 
-    def score_pack(self, prefix: tuple[int, ...], trees: Sequence[_Tree]) -> tuple[list[list[float]], int]:
+    def score_pack(self, prefix: tuple[int, ...], trees: Sequence[Tree]) -> tuple[list[list[float]], int]:
         """
         Scores several trees in one forward pass over one sequence, without padding and without copying the prefix.
 
@@ -341,7 +310,7 @@ class _Loaded:
         import torch
 
         cache, read = self.take_prefix(prefix)
-        layout = _Layout.of(trees, start=len(prefix))
+        layout = Layout.of(trees, start=len(prefix))
         device = self.model.device
         with torch.inference_mode():
             logits = self.model(
@@ -379,60 +348,6 @@ class _Loaded:
             )
         replies = [reply[reply != pad] for reply in output[:, width:].cpu()]
         return [(self.tokenizer.decode(reply, skip_special_tokens=True).strip(), len(reply)) for reply in replies]
-
-
-@dataclass
-class _Layout:
-    """Where each token of a pack of trees goes: its position, whom it sees, and which logits predict it."""
-
-    ids: list[int] = field(default_factory=list)
-    positions: list[int] = field(default_factory=list)
-    tree_of: list[int] = field(default_factory=list)
-    branch_of: list[int] = field(default_factory=list)  # 0 is the prompt
-    read_at: list[int] = field(default_factory=list)
-    step_rows: list[int] = field(default_factory=list)
-    step_tokens: list[int] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, trees: Sequence[_Tree], *, start: int) -> _Layout:
-        layout = cls()
-        for number, tree in enumerate(trees):
-            layout._add(tree.prompt, start, number, 0)
-            end = layout._read_last()
-            for branch_number, branch in enumerate(tree.branches, start=1):
-                row = end
-                layout._step(row, branch[0])
-                for offset, (token, predicted) in enumerate(pairwise(branch)):
-                    layout._add((token,), start + len(tree.prompt) + offset, number, branch_number)
-                    layout._step(layout._read_last(), predicted)
-        return layout
-
-    def _add(self, tokens: tuple[int, ...], position: int, tree: int, branch: int) -> None:
-        self.ids.extend(tokens)
-        self.positions.extend(range(position, position + len(tokens)))
-        self.tree_of.extend([tree] * len(tokens))
-        self.branch_of.extend([branch] * len(tokens))
-
-    def _read_last(self) -> int:
-        self.read_at.append(len(self.ids) - 1)
-        return len(self.read_at) - 1
-
-    def _step(self, row: int, token: int) -> None:
-        self.step_rows.append(row)
-        self.step_tokens.append(token)
-
-    def mask(self, prefix: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
-        """`[1, 1, tokens, prefix + tokens]`, 0 where a token is seen and the most negative number where not."""
-        import torch
-
-        tree = torch.tensor(self.tree_of, device=device)
-        branch = torch.tensor(self.branch_of, device=device)
-        order = torch.arange(len(self.ids), device=device)
-        sees = (tree[:, None] == tree[None]) & ((branch[None] == 0) | (branch[:, None] == branch[None]))
-        sees &= order[:, None] >= order[None]
-        sees = torch.cat([torch.ones(len(self.ids), prefix, dtype=torch.bool, device=device), sees], dim=1)
-        hidden = torch.zeros(sees.shape, dtype=dtype, device=device).masked_fill(~sees, torch.finfo(dtype).min)
-        return hidden[None, None]
 
 
 def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:

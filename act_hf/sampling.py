@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from act_hf.columns import ERROR_PROB, FAILURE, PI, SELECTED, add_columns, require
+from act_hf.columns import ERROR_PROB, FAILURE, HUMAN, PI, SELECTED, add_columns, require
 from act_hf.errors import ACTError
 from act_hf.records import add_record
 
@@ -313,8 +313,9 @@ def sample(
         selected, and exactly B where Σπ is B.
 
     Raises:
-        ACTError: for a bad budget, rule, `mix` or `failures`; an error probability outside [0, 1] or NaN; failed rows
-            with `failures="raise"`, or more of them than the budget with `failures="review"`.
+        ACTError: for rows reviewed already; a bad budget, rule, `mix` or `failures`; an error probability outside
+            [0, 1] or NaN; failed rows with `failures="raise"`, or more of them than the budget with
+            `failures="review"`.
 
     Example:
 
@@ -326,6 +327,7 @@ def sample(
     from datasets import Features, Value
 
     require(dataset, [ERROR_PROB], stage="sample")
+    _refuse_reviewed(dataset)
     chosen = _named_rule(rule)
     eps, failed = _error_probs(dataset)
     count = resolve_budget(budget, len(dataset))
@@ -347,6 +349,15 @@ def sample(
     values = {PI: stored.tolist(), SELECTED: selected.tolist()}
     drawn = add_columns(dataset, values, Features({PI: Value("float32"), SELECTED: Value("bool")}))
     return add_record(drawn, "sample", **parameters)
+
+
+def _refuse_reviewed(dataset: Dataset) -> None:
+    answered = sum(label is not None for label in dataset[HUMAN]) if HUMAN in dataset.column_names else 0
+    if answered:
+        raise ACTError(
+            f"sample: {answered} rows have a human label already; a new draw would lose the {PI} that they were drawn "
+            f"with. Sample the data set as it was before the review, or remove the column {HUMAN!r}"
+        )
 
 
 def _named_rule(rule: str | Rule) -> Rule:

@@ -431,3 +431,11 @@ class TestSampleRefuses:
     def test_bad_numbers(self, dataset, options):
         with pytest.raises(ACTError):
             sample(dataset, **options)
+
+    def test_rows_that_were_reviewed_under_another_draw(self, dataset):
+        drawn = sample(dataset, budget=1)
+        waiting = drawn.add_column("act_human", [None] * len(drawn))
+        assert sample(waiting, budget=1)["act_selected"][:] == drawn["act_selected"][:]
+        reviewed = drawn.add_column("act_human", [0, *[None] * (len(drawn) - 1)])
+        with pytest.raises(ACTError, match="1 rows have a human label already"):
+            sample(reviewed, budget=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -66,7 +67,7 @@ def quickstart(
     """Run the whole job on 400 real rows with two small real models: no account, no server, about three minutes."""
     from act_hf.quickstart import run_quickstart
 
-    report = run_quickstart(out, rows=rows, seeds=seeds, threads=os.cpu_count())
+    report = run_quickstart(out, rows=rows, seeds=seeds, threads=_threads())
     print(report.summary())
     print(_next_steps(out))
 
@@ -283,6 +284,8 @@ def _quiet() -> None:
     """Leaves the terminal to what a user can act on."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal or pipe that has no ε̂ shows the rest
 
 
 def _open(source: str, split: str | None, target: str, overwrite: bool) -> Dataset:
@@ -315,7 +318,13 @@ def _finish(dataset: Dataset, target: str, overwrite: bool) -> None:
 def _model(name: str) -> Any:
     from act_hf.models import load_model
 
-    return load_model(name, threads=os.cpu_count())
+    return load_model(name, threads=_threads())
+
+
+def _threads() -> int | None:
+    """Every core, since waiting threads sleep here; or as many as the user gives to OpenMP."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return int(asked) if asked.isdecimal() else os.cpu_count()
 
 
 def _label_names(dataset: Dataset, labels: str | None, column: str | None) -> Sequence[str]:

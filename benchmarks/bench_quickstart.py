@@ -7,7 +7,8 @@ What the quickstart reaches and how long it takes, from an empty store. The tabl
 import os
 
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the command line does
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # both as the command line does
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 
 import tempfile
 import time

@@ -174,10 +174,11 @@ class TestStages:
         assert all(0 <= value <= 1 for value in read_dataset("out")[ERROR_PROB])
 
     @pytest.mark.model
-    def test_the_default_annotator(self, run):
+    def test_the_default_annotator(self):
         embedded(smollm2_path)
-        good("annotate", run / "rows.csv", "out", "--text", "text", "--labels", "good,bad")
-        assert None not in read_dataset("out")[LABEL]
+        Path("rows.csv").write_text("text\nfine nice\nsad\n")
+        good("annotate", "rows.csv", "out", "--text", "text", "--labels", "good,bad")
+        assert None not in read_dataset("out")[LABEL][:]
 
 
 class TestLabelNames:
@@ -393,10 +394,10 @@ class TestResults:
         assert "62.5" in good("report", run / "reviewed", "report.html", "--result", "0.json", "--result", "1.json")
 
 
-def process(*arguments, **options) -> subprocess.Popen:
+def process(*arguments, environment=None, **options) -> subprocess.Popen:
     """`act-hf` as a user starts it: with progress bars, and its output in pipes."""
     hidden = ("HF_DATASETS_DISABLE_PROGRESS_BARS", "FORCE_COLOR", "GITHUB_ACTIONS", "PY_COLORS")
-    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    environment = {key: value for key, value in os.environ.items() if key not in hidden} | (environment or {})
     command = [sys.executable, "-m", "act_hf.cli", *map(str, arguments)]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
@@ -413,8 +414,14 @@ class TestProcess:
         assert all(character.isprintable() or character == "\n" for character in out)
         assert "annotate: 100%" in err
 
+    def test_a_pipe_that_knows_no_greek(self, run):
+        started = process("report", run / "drawn", "report.html", environment={"PYTHONIOENCODING": "ascii"})
+        out, err = started.communicate(timeout=100)
+        assert started.returncode == 0, err
+        assert "report in report.html" in out
+
     def test_ctrl_c_says_that_nothing_is_lost_and_the_same_command_goes_on(self, encoder):
-        rows = 4000
+        rows = 3000
         write_dataset(Dataset.from_dict({"text": [f"fine {i}" for i in range(rows)]}), "rows.parquet")
         options = ("--text", "text", "--labels", "good,bad", "--model", encoder, "--store", "answers.sqlite")
         command = ("annotate", "rows.parquet", "out", *options, "--batch-size", "16")

@@ -136,6 +136,24 @@ class TestPush:
         answered(sheet)
         assert human(pull_table(drawn([nasty, "fine"], chosen=[True, True]), sheet)) == ["ham", "ham"]
 
+    @pytest.mark.parametrize("text", ["007", "1e5", "1/2", "12.5.", "3:30", "50 %", "2026-01-01", "1,5"])
+    def test_no_text_is_taken_for_a_number(self, sheet, text):
+        push_table(drawn([text, "2 nice"], chosen=[True, True]), sheet)
+        assert sorted(row["sms"] for row in read(sheet)) == sorted([f"'{text}", "2 nice"])
+        answered(sheet)
+        assert human(pull_table(drawn([text, "2 nice"], chosen=[True, True]), sheet)) == ["ham", "ham"]
+
+    def test_no_id_is_taken_for_a_number(self, sheet):
+        """One in about 4,000 ids has no letter, or only an e in the middle: Excel saves 1.2E+19 for it."""
+        ids = ["12345678901234567890", "1234567890e123456789", "12345678901234567abc"]
+        dataset = drawn(["a", "b", "c"], chosen=[True] * 3, **{ID: ids})
+        push_table(dataset, sheet)
+        assert {row[ID] for row in read(sheet)} == {f"'{ids[0]}", f"'{ids[1]}", ids[2]}
+        answered(sheet)
+        assert human(pull_table(dataset, sheet)) == ["ham"] * 3
+        write(sheet, [row | {ID: row[ID].removeprefix("'")} for row in read(sheet)])
+        assert human(pull_table(dataset, sheet)) == ["ham"] * 3
+
     def test_a_label_that_looks_like_a_formula_can_be_answered_either_way(self, sheet):
         push_table(drawn(), sheet)
         answered(sheet, other="-5", ok="'-5")
@@ -166,6 +184,7 @@ class TestPush:
             (drawn(chosen=[False] * 6), "no row is selected"),
             (drawn().remove_columns([SELECTED]), "no column 'act_selected'"),
             (drawn().select([]), "0 rows"),
+            (drawn().remove_columns(["sms"]), "review push: no column 'sms'"),
             (drawn().select(range(2)).with_format(None).remove_columns([ID]), "no column 'act_id'"),
         ],
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,16 @@ CHOICES = "act_choices"
 ANNOTATOR = "act_annotator"
 FORMATS = (".csv", ".jsonl")
 
+# A spreadsheet takes this for a number, a date or a time, and saves another one: an id 12345e67 comes back as 1.2E+71.
+_NUMBER = re.compile(r"[\d.,:/%e +-]*\d[\d.,:/%e +-]*", re.IGNORECASE | re.ASCII)
+
 
 def push_table(dataset: Dataset, path: str | Path, *, overwrite: bool = False) -> int:
     """
     Writes the selected rows to a file in which people fill in the column `act_human`.
 
-    The most doubtful rows come first; rows with the same content come once. In CSV, a cell that a spreadsheet would
-    run as a formula gets an apostrophe in front.
+    The most doubtful rows come first; rows with the same content come once. In CSV, text that a spreadsheet would run
+    as a formula or take for a number gets an apostrophe in front.
 
     Args:
         dataset (`Dataset`): sampled rows.
@@ -46,6 +50,7 @@ def push_table(dataset: Dataset, path: str | Path, *, overwrite: bool = False) -
     path = _checked_path(path)
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review push")
     task = recorded_task(dataset)
+    columns.require(dataset, task.columns, stage="review push")
     if task.image:
         raise ACTError(f"review push: a table cannot show the images of column {task.image!r}")
     if path.exists() and not overwrite:
@@ -90,7 +95,7 @@ def pull_table(dataset: Dataset, path: str | Path, *, annotator: str = "reviewer
         answer = _cell(line, columns.HUMAN)
         if answer:
             who = _cell(line, ANNOTATOR) or annotator
-            responses.append(Response(_cell(line, columns.ID), who, _label(answer, task)))
+            responses.append(Response(_act_id(line), who, _label(answer, task)))
     if not responses:
         raise ACTError(f"{str(path)!r}: no answer in column {columns.HUMAN!r}; fill it in for at least one row")
     return merge_responses(dataset, responses, source=f"table {path.name}", replace=replace)
@@ -142,7 +147,9 @@ def _to_jsonl(lines: list[dict[str, Any]]) -> str:
 
 
 def _escaped(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(tuple(FORMULA)) else value
+    if isinstance(value, str) and (value.startswith(tuple(FORMULA)) or _NUMBER.fullmatch(value)):
+        return f"'{value}"
+    return value
 
 
 def _label(answer: str, task: Task) -> str:
@@ -150,6 +157,10 @@ def _label(answer: str, task: Task) -> str:
     exact = [name for name in task.labels if answer in (name.strip(), _escaped(name).strip())]
     meant = exact or [name for name in task.labels if answer.casefold() == name.strip().casefold()]
     return meant[0] if len(meant) == 1 else answer
+
+
+def _act_id(line: dict[str, Any]) -> str:
+    return _cell(line, columns.ID).removeprefix("'")
 
 
 def _cell(line: dict[str, Any], name: str) -> str:
@@ -191,10 +202,10 @@ def _from_jsonl(text: str) -> list[dict[str, Any]]:
 def _check_unedited(dataset: Dataset, lines: list[dict[str, Any]], task: Task, path: Path) -> None:
     """An answer to an edited text may not be one to the row's."""
     columns.require(dataset, [columns.ID, *task.columns], stage="review pull")
-    asked = {_cell(line, columns.ID) for line in lines}
+    asked = {_act_id(line) for line in lines}
     rows = _rows_by_id(dataset, [columns.ID, *task.columns], [act_id in asked for act_id in dataset[columns.ID][:]])
     for line in lines:
-        act_id = _cell(line, columns.ID)
+        act_id = _act_id(line)
         for name in task.columns:
             if name in line and act_id in rows and not _same(line[name], rows[act_id][name]):
                 raise ACTError(

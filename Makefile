@@ -12,7 +12,7 @@ quickstart: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
-# What must hold: lint, format, types, and that the package builds.
+# What must hold: lint, format, types.
 quality: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     PrinterCallback,
     ProgressCallback,
     set_seed,
@@ -20,9 +19,9 @@ from transformers import (
 from act_hf.columns import class_names, require
 from act_hf.errors import ACTError
 from act_hf.models.embedded import model_source
-from act_hf.models.gguf import one_line
+from act_hf.models.weights import load_tokenizer, one_line
 from act_hf.trainer import ACTConfig, ACTTrainer
-from act_hf.training_set import to_evaluation, to_training
+from act_hf.training_set import text_column, to_evaluation, to_training
 
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def train_classifier(
         output_dir (`str` or `Path`, *optional*): where the trained model and its tokenizer are saved. They are not by
             default.
         mode (`str`, *optional*, defaults to `"act"`): `"act"`, or a baseline: `"human"` or `"machine"` labels alone.
-        text (`str`, *optional*): the column with the text; see [`to_training`].
+        text (`str`, *optional*): the column with the text; see [`text_column`].
         evaluation (`Dataset`, *optional*): rows with true labels. `trainer.evaluate()` then gives `eval_accuracy`.
         label (`str`, *optional*, defaults to `"label"`): the column of `evaluation` with the true labels, a
             `ClassLabel` with the same names in the same order, or text.
@@ -88,7 +87,7 @@ def train_classifier(
     model, tokenizer = _load(base, names)
     if trained_layers is not None:
         _freeze(model, trained_layers)
-    tokens: dict[str, Any] = {"text": text, "max_length": max_length}
+    tokens: dict[str, Any] = {"text": text_column(dataset, text), "max_length": max_length}
     trainer = ACTTrainer(
         model,
         ACTConfig(str(output_dir or Path(tempfile.gettempdir()) / "act_hf"), seed=seed, **{**_DEFAULTS, **options}),
@@ -137,11 +136,7 @@ def _load(base: str, names: list[str]) -> tuple[Any, Any]:
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
     try:
         model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=len(names), **labels)
-        tokenizer: Any = AutoTokenizer.from_pretrained(source)
-        # What transformers makes of a folder without a tokenizer: one that knows no word.
-        if len(tokenizer) <= len(tokenizer.all_special_tokens):
-            raise ValueError("it has no tokenizer")
-        return model, tokenizer
+        return model, load_tokenizer(source)
     except Exception as error:  # whatever a broken file makes of itself
         raise ACTError(
             f"cannot load the base model {base!r}: {one_line(error)} (minilm, a Hub id, or a folder)"

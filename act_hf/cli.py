@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from act_hf.errors import ACTError
+from act_hf.errors import ACTError, printable
 
 
 if TYPE_CHECKING:
@@ -68,8 +69,8 @@ def quickstart(
     from act_hf.quickstart import run_quickstart
 
     report = run_quickstart(out, rows=rows, seeds=seeds, threads=_threads())
-    print(report.summary())
-    print(_next_steps(out))
+    _say(report.summary())
+    _say(_next_steps(out))
 
 
 @app.command(
@@ -167,7 +168,7 @@ def review_push(
     from act_hf.review.table import push_table
 
     rows = push_table(read_dataset(source, split=split), file, overwrite=overwrite)
-    print(f"{rows} rows to review in {file}: fill in act_human, then act-hf review pull {source} {file} OUTPUT")
+    _say(f"{rows} rows to review in {file}: fill in act_human, then act-hf review pull {source} {file} OUTPUT")
 
 
 @review.command("pull", epilog="Example: act-hf review pull drawn to_review.csv reviewed --annotator ann")
@@ -229,6 +230,7 @@ def train(
     options: dict[str, Any] = {"num_train_epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     options |= {"trained_layers": trained_layers, "mode": mode, "text": text, "evaluation": test, "label": label}
     dataset = read_dataset(source, split=split)
+    dataset = _without_lost_rows(dataset)
     with written_whole(target, "the model") as folder:
         trainer = train_classifier(dataset, base, folder, **options)
         if test is not None:
@@ -236,8 +238,8 @@ def train(
             result = {"method": mode, "seed": seed, "rows": len(dataset), "accuracy": accuracy}
             (folder / "act_result.json").write_text(json.dumps(result), encoding="utf-8")
     if test is not None:
-        print(f"accuracy on {evaluation}: {accuracy:.4f} (for the report: --result {target}/act_result.json)")
-    print(f"model in {target}")
+        _say(f"accuracy on {evaluation}: {accuracy:.4f} (for the report: --result {target}/act_result.json)")
+    _say(f"model in {target}")
 
 
 @app.command(epilog="Example: act-hf report reviewed report.html --gold label --result model/act_result.json")
@@ -256,8 +258,8 @@ def report(
     check_replaceable(file, overwrite=overwrite)
     made = build_report(read_dataset(source, split=split), gold=gold, downstream=_results(result or []))
     made.save(file)
-    print(made.summary())
-    print(f"\nreport in {file}")
+    _say(made.summary())
+    _say(f"\nreport in {file}")
 
 
 def main() -> None:
@@ -269,14 +271,21 @@ def main() -> None:
         app()
     except ACTError as error:
         sys.exit(_complain(str(error), 2))
+    except ModuleNotFoundError as error:
+        sys.exit(_complain(f"{error}; install what this command needs: pip install -e '.[train,plot]'", 2))
     except SystemExit as end:
         if end.code == STOPPED:  # what typer makes of Ctrl-C
             _complain("stopped; every answer so far is kept: the same command goes on from there", STOPPED)
         raise
 
 
+def _say(text: str) -> None:
+    """Prints lines without what could move the cursor or colour the terminal: labels and file names are not ours."""
+    print("\n".join(printable(line) for line in text.split("\n")))
+
+
 def _complain(message: str, status: int) -> int:
-    print(f"act-hf: {' '.join(message.split())}", file=sys.stderr)
+    print(f"act-hf: {printable(' '.join(message.split()))}", file=sys.stderr)
     return status
 
 
@@ -312,7 +321,19 @@ def _finish(dataset: Dataset, target: str, overwrite: bool) -> None:
     if usage:
         facts.append(f"{usage['calls']} calls, {usage['requests'] - usage['calls']} from the store")
         facts.append(f"{usage['tokens_in'] + usage['tokens_out']} tokens, {usage['seconds']:.0f} s of the model")
-    print(f"{record['stage']}: {', '.join(facts)}\nwritten to {target}")
+    _say(f"{record['stage']}: {', '.join(facts)}\nwritten to {target}")
+
+
+def _without_lost_rows(dataset: Dataset) -> Dataset:
+    """Rows that have no label by machine or person (they failed and were skipped) cannot be trained on."""
+    from act_hf.columns import HUMAN, LABEL
+
+    labels = [dataset[name][:] for name in (LABEL, HUMAN) if name in dataset.column_names]
+    known = [number for number, row in enumerate(zip(*labels, strict=True)) if any(label is not None for label in row)]
+    if labels and len(known) < len(dataset):
+        _say(f"{len(dataset) - len(known)} of {len(dataset)} rows have no label by machine or person and are left out")
+        return dataset.select(known)
+    return dataset
 
 
 def _model(name: str) -> Any:
@@ -337,7 +358,10 @@ def _label_names(dataset: Dataset, labels: str | None, column: str | None) -> Se
     assert column is not None
     require(dataset, [column], stage="annotate")
     if getattr(dataset.features[column], "dtype", None) in ("string", "large_string"):
-        return sorted({value for value in dataset[column] if value})
+        return sorted({value for value in dataset[column][:] if value})
+    if not hasattr(dataset.features[column], "names"):
+        kind = dataset.features[column]
+        raise ACTError(f"--label-column {column!r} holds {kind}, not names; give --labels a,b,c instead")
     return class_names(dataset, column)
 
 
@@ -384,6 +408,8 @@ def _results(paths: list[Path]) -> list[dict[str, Any]] | None:
 
 
 def _next_steps(out: Path) -> str:
+    # As it was called: in a virtual environment that is not active, plain act-hf would not be found.
+    command = "act-hf" if shutil.which("act-hf") else sys.argv[0]
     return f"""
 The report:          {out / "report.html"}
 What people get:     {out / "review.csv"}  (here the answers were simulated from the true labels)
@@ -391,13 +417,13 @@ The data set:        {out / "data"}  (datasets.load_from_disk)
 The trained model:   {out / "model"}
 
 The same on your own data:
-  act-hf annotate mine.csv labelled --text TEXT --labels a,b,c --instruction 'What to decide.' --calibration batch
-  act-hf criticize labelled doubted
-  act-hf sample doubted drawn --budget 10%
-  act-hf review push drawn to_review.csv        # people fill in act_human
-  act-hf review pull drawn to_review.csv reviewed
-  act-hf train reviewed model
-  act-hf report reviewed report.html
+  {command} annotate mine.csv labelled --text TEXT --labels a,b,c --instruction 'What to decide.' --calibration batch
+  {command} criticize labelled doubted
+  {command} sample doubted drawn --budget 10%
+  {command} review push drawn to_review.csv        # people fill in act_human
+  {command} review pull drawn to_review.csv reviewed
+  {command} train reviewed model
+  {command} report reviewed report.html
 With a stronger model: annotate --model and criticize --model take any chat model, as a Hub id, folder or .gguf file.
 """
 

@@ -155,7 +155,7 @@ def map_columns(
 
 def count_failed(dataset: Dataset, column: str = FAILURE) -> int:
     """How many rows have an `act_failure`."""
-    return sum(failure is not None for failure in dataset.with_format(None)[column])
+    return sum(failure is not None for failure in dataset.with_format(None)[column][:])
 
 
 def _quoted(names: Iterable[str]) -> str:

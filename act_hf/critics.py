@@ -59,7 +59,7 @@ class Critic:
     Args:
         task ([`Task`]): what was labelled.
         model ([`Model`]): who criticizes; a different one from the annotator does better.
-        strategy (`str`, *optional*, defaults to `"logit"`): one of the above.
+        strategy (`str`, *optional*, defaults to `"likelihood"`): one of the above.
         store ([`Store`] or path, *optional*): where answers are kept; see [`Store`].
         prior (tuple of `float`, *optional*): for `"likelihood"`, as in [`Annotator`].
         suffix (`str`, *optional*): added to the names of the columns, for a second critic beside the first. What it
@@ -72,7 +72,7 @@ class Critic:
 
     task: Task
     model: Model
-    strategy: str = "logit"
+    strategy: str = "likelihood"
     store: Store | str | Path | None = None
     prior: tuple[float, ...] | None = None
     suffix: str = ""
@@ -196,7 +196,7 @@ def criticize(
     dataset: Dataset,
     model: Model,
     *,
-    strategy: str = "logit",
+    strategy: str = "likelihood",
     task: Task | None = None,
     calibration: str = "none",
     suffix: str = "",
@@ -210,7 +210,7 @@ def criticize(
     Args:
         dataset (`Dataset`): has `act_label` and the task's columns.
         model ([`Model`]): who criticizes.
-        strategy (`str`, *optional*, defaults to `"logit"`): see [`Critic`].
+        strategy (`str`, *optional*, defaults to `"likelihood"`): see [`Critic`].
         task ([`Task`], *optional*): defaults to the one the data set was annotated for.
         calibration (`str`, *optional*, defaults to `"none"`): for `"likelihood"`, as in [`annotate`].
         suffix (`str`, *optional*): added to the names of the columns, for a second critic beside the first. Only

@@ -25,6 +25,7 @@ FORMULA = "=+-@\t\r\n＝＋－＠"
 """A spreadsheet runs a cell that begins with one of these as a formula, whoever wrote it."""
 
 _SIDECAR = ".act.json"
+_HUB_SIDECAR = "act.json"
 _STATE = "state.json"  # in every folder of save_to_disk
 
 
@@ -33,8 +34,9 @@ def written_whole(path: Path, what: str = "the file") -> Iterator[Path]:
     """
     A path to write to, beside `path` and with its ending, that becomes `path` when the block ends well.
 
-    Whoever looks sees the old file or the new one, never half of one, and an error leaves nothing behind. A killed
-    process leaves a hidden folder `.NAME.xxxxxxxx` beside `path`, which nothing here reads.
+    Whoever looks sees the old one or the new one, never half of one, and an error leaves nothing behind. A killed
+    process leaves a hidden folder `.NAME.xxxxxxxx` beside `path`. A folder cannot be replaced in one step: killed
+    between the two, `path` is missing, and the old one is `replaced` in that hidden folder.
 
     Args:
         path (`Path`): the file or folder to write.
@@ -118,6 +120,7 @@ def write_dataset(dataset: Dataset, target: str | Path, *, overwrite: bool = Fal
             a column, or it cannot be written.
     """
     if str(target).startswith(HUB):
+        check_target(target, overwrite=overwrite)
         _to_hub(dataset, str(target))
         return
     path = Path(target)
@@ -126,7 +129,7 @@ def write_dataset(dataset: Dataset, target: str | Path, *, overwrite: bool = Fal
         with written_whole(path, "the data set") as unfinished:
             dataset.save_to_disk(str(unfinished))
         return
-    kept = {"features": dataset.features.to_dict(), "records": stage_records(dataset)}
+    kept = _kept(dataset)
     with written_whole(path, "the data set") as unfinished, written_whole(_sidecar(path), "the data set") as sidecar:
         _to_file(dataset, unfinished)
         sidecar.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
@@ -145,6 +148,8 @@ def check_target(target: str | Path, *, overwrite: bool, features: Features | No
     """
     path = Path(target)
     if str(target).startswith(HUB):
+        if not overwrite and _on_hub(str(target).removeprefix(HUB)):
+            raise ACTError(f"{str(target)!r} exists; give another name, or --overwrite to replace it")
         return
     if path.suffix and path.suffix not in FORMATS and not path.is_dir():
         raise ACTError(f"{str(target)!r}: a data set is written to {', '.join(FORMATS)}, a folder, or {HUB}user/name")
@@ -203,7 +208,8 @@ def _from_hub(source: str, split: str | None) -> Dataset:
     if not source.startswith(HUB) and not _is_hub_id(name):
         raise ACTError(f"no file or folder {source!r}, and it is no Hub id (user/name) either")
     loaded: Dataset | DatasetDict = load_dataset(name, split=split)
-    return _one_split(loaded, split, source) if split is None else loaded
+    one = _one_split(loaded, split, source) if split is None else loaded
+    return with_records(one, _hub_records(name))
 
 
 def _is_hub_id(name: str) -> bool:
@@ -214,10 +220,37 @@ def _is_hub_id(name: str) -> bool:
 
 
 def _to_hub(dataset: Dataset, target: str) -> None:
+    """Pushes the rows, and beside them the file with what a data set on the Hub does not keep: the records."""
+    from huggingface_hub import HfApi
+
+    name = target.removeprefix(HUB)
     try:
-        dataset.push_to_hub(target.removeprefix(HUB), private=True)
+        dataset.push_to_hub(name, private=True)
+        kept = json.dumps(_kept(dataset), ensure_ascii=False, indent=1).encode()
+        HfApi().upload_file(path_or_fileobj=kept, path_in_repo=_HUB_SIDECAR, repo_id=name, repo_type="dataset")
     except Exception as error:  # the network, the Hub and its client have errors of their own
         raise ACTError(f"cannot push the data set to {target!r}: {_reason(error)}") from error
+
+
+def _on_hub(name: str) -> bool:
+    from huggingface_hub import HfApi
+
+    try:
+        return HfApi().repo_exists(name, repo_type="dataset")
+    except Exception as error:
+        raise ACTError(f"cannot look up {HUB}{name}: {_reason(error)}") from error
+
+
+def _hub_records(name: str) -> list[dict[str, Any]]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        path = hf_hub_download(name, _HUB_SIDECAR, repo_type="dataset")
+    except EntryNotFoundError:  # somebody else's data set
+        return []
+    records: list[dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))["records"]
+    return records
 
 
 def _one_split(loaded: Dataset | DatasetDict, split: str | None, source: str | Path) -> Dataset:
@@ -233,6 +266,10 @@ def _one_split(loaded: Dataset | DatasetDict, split: str | None, source: str | P
         raise ACTError(f"{str(source)!r} has the splits {', '.join(names)}; choose one with --split")
     one: Dataset = loaded[chosen]
     return one
+
+
+def _kept(dataset: Dataset) -> dict[str, Any]:
+    return {"features": dataset.features.to_dict(), "records": stage_records(dataset)}
 
 
 def _sidecar(path: Path) -> Path:

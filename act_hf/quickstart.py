@@ -19,7 +19,7 @@ from act_hf.files import write_dataset, written_whole
 from act_hf.models import load_model
 from act_hf.report import build_report
 from act_hf.review.simulated import simulate_review
-from act_hf.review.table import push_table
+from act_hf.review.table import count_answers, push_table
 from act_hf.sampling import sample
 from act_hf.task import Example, Task
 
@@ -90,7 +90,7 @@ def downstream(reviewed: Dataset, folder: Path, *, seeds: int = SEEDS) -> list[d
     runs = [(method, seed) for seed in range(seeds) for method in ("human", "machine", "act")]
     results = []
     for method, seed in tqdm(runs, desc="train", unit="model"):
-        kept = folder / "model" if (method, seed) == ("act", 0) else folder / "trained" / f"{method}-{seed}"
+        kept = folder / "model" if (method, seed) == ("act", 0) else None
         rows = everyone if method == "human" else reviewed
         trainer = train_classifier(
             rows, "minilm", kept, mode=method, evaluation=test, label=GOLD, seed=seed, **TRAINING
@@ -120,7 +120,7 @@ def run_quickstart(out: Path, *, rows: int | None = None, seeds: int = SEEDS, th
     pool = load_sample("pool")
     criticized = label_and_criticize(pool.take(rows or len(pool)), out / "answers.sqlite", threads=threads)
     drawn = sample(criticized, budget=BUDGET, mix=MIX)
-    push_table(drawn, out / "review.csv", overwrite=True)
+    _push(drawn, out / "review.csv")
     reviewed = simulate_review(drawn, gold=GOLD)
     write_dataset(reviewed, out / "data", overwrite=True)
     results = downstream(reviewed, out, seeds=seeds)
@@ -129,3 +129,9 @@ def run_quickstart(out: Path, *, rows: int | None = None, seeds: int = SEEDS, th
     report = build_report(reviewed, gold=GOLD, downstream=results, title="act_hf quickstart")
     report.save(out / "report.html")
     return report
+
+
+def _push(drawn: Dataset, path: Path) -> None:
+    """Writes the review file anew, unless somebody has tried it out and answered."""
+    if not (path.exists() and count_answers(path)):
+        push_table(drawn, path, overwrite=True)

@@ -41,16 +41,25 @@ def add_record(dataset: Dataset, stage: str, **facts: Any) -> Dataset:
 
 def stage_records(dataset: Dataset, stage: str | None = None) -> list[dict[str, Any]]:
     """The records of `dataset` in the order they were made: all of them, or those of one stage."""
-    # Not splitlines(): JSON leaves U+2028 and its like as they are.
+    # Not splitlines(): JSON holds U+2028 and its like as they are.
     lines = (dataset.info.description or "").split("\n")
-    found: list[dict[str, Any]] = [json.loads(line[len(_MARK) :]) for line in lines if line.startswith(_MARK)]
+    found = [record for line in lines if (record := _read(line)) is not None]
     return [record for record in found if stage in (None, record["stage"])]
+
+
+def _read(line: str) -> dict[str, Any] | None:
+    """The record in a line, or `None`: anybody's description may have a line that begins like ours."""
+    try:
+        record = json.loads(line.removeprefix(_MARK)) if line.startswith(_MARK) else None
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and "stage" in record else None
 
 
 def with_records(dataset: Dataset, kept: list[dict[str, Any]]) -> Dataset:
     """`dataset` with exactly these records, and the rest of its description."""
     description = dataset.info.description or ""
-    others = [line for line in description.split("\n") if not line.startswith(_MARK)] if description else []
+    others = [line for line in description.split("\n") if _read(line) is None] if description else []
     lines = [*others, *(_MARK + json.dumps(record, ensure_ascii=False) for record in kept)]
     copy = dataset.select(range(len(dataset)))  # a data set's info is shared by reference; this one is ours to change
     copy.info.description = "\n".join(lines)

@@ -288,7 +288,7 @@ def sample(
     *,
     budget: int | float,
     rule: str | Rule = "exponential",
-    mix: float = 0.0,
+    mix: float = 0.1,
     seed: int = 0,
     failures: Literal["raise", "review", "skip"] = "raise",
 ) -> Dataset:
@@ -300,8 +300,8 @@ def sample(
         budget (`int` or `float`): how many rows may be reviewed; an `int` counts them, a `float` is a share of N.
         rule (`str` or callable, *optional*, defaults to `"exponential"`): a name in `RULES`, or a function
             `(error_probs, budget) -> pi` such as `functools.partial(exponential, beta=50)`.
-        mix (`float`, *optional*, defaults to 0.0): share of the budget spent on uniform sampling, in [0, 1]. Above 0,
-            the accuracy of the rows nobody looked at can be estimated.
+        mix (`float`, *optional*, defaults to 0.1): share of the budget spent on uniform sampling, in [0, 1]. Above 0,
+            the accuracy of the rows nobody looked at can be estimated. The ACT paper has none (0).
         seed (`int`, *optional*, defaults to 0): of the draw.
         failures (`str`, *optional*, defaults to `"raise"`): what to do with rows that have an `act_failure` or no
             error probability. `"raise"` refuses; `"review"` has a person look at all of them (π = 1), out of the same

@@ -172,14 +172,15 @@ class Task:
             row (mapping of `str` to value): has the task's columns.
 
         Returns:
-            `str`: 20 hexadecimal digits.
+            `str`: the letter r and 19 hexadecimal digits. All digits, or digits and an e, would be a number to a
+            spreadsheet, which rounds it.
         """
         digest = hashlib.sha256()
         for name in self.columns:
             value = row[name]
             data = image_bytes(value) if name == self.image and value is not None else str(value or "").encode()
             digest.update(f"{len(name)}:{name}={len(data)}:".encode() + data)
-        return digest.hexdigest()[:20]
+        return f"r{digest.hexdigest()[:19]}"
 
     def to_dict(self) -> dict[str, Any]:
         """The task as plain values, for a record or a file. [`Task.from_dict`] reads it back."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from act_hf.columns import HUMAN, LABEL, PI, PREFIX, SELECTED, add_columns, class_names, require
 from act_hf.errors import ACTError
 from act_hf.loss import MISSING
+from act_hf.records import recorded_task, stage_records
 
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def to_training(
         tokenizer (`PreTrainedTokenizerBase`, *optional*): turns `text` into the model's columns, unpadded, and only
             those stay. Without it the columns that do not belong to act_hf stay as they are (add a `with_transform`
             for images afterwards, with `remove_unused_columns=False`).
-        text (`str`, *optional*): the column with the text. Defaults to `"text"`, or the only column with strings.
+        text (`str`, *optional*): the column with the text; see [`text_column`].
         max_length (`int`, *optional*, defaults to 128): tokens a row, longer ones are cut.
         mode (`str`, *optional*, defaults to `"act"`): `"act"`; or a baseline through the same trainer: `"human"`
             (cross-entropy on `act_human`, which every row must have) or `"machine"` (on `act_label` alone).
@@ -148,7 +149,7 @@ def _model_columns(
 ) -> Dataset:
     if tokenizer is None:
         return dataset.remove_columns([name for name in dataset.column_names if name.startswith(PREFIX)])
-    column = _text_column(dataset, text)
+    column = text_column(dataset, text)
 
     def tokens(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         texts = [value or "" for value in batch[column]]
@@ -157,15 +158,26 @@ def _model_columns(
     return dataset.with_format(None).map(tokens, batched=True, remove_columns=dataset.column_names, desc="tokenize")
 
 
-def _text_column(dataset: Dataset, text: str | None) -> str:
+def text_column(dataset: Dataset, text: str | None = None) -> str:
+    """
+    The column to train on: `text`, or the one that the data set was annotated for, or the only one with strings.
+
+    Raises:
+        ACTError: when it is not there or not to be told, or the task has a question, which a text classifier would not
+            see.
+    """
     strings = [
         name
         for name, feature in dataset.features.items()
         if not name.startswith(PREFIX) and getattr(feature, "dtype", None) in ("string", "large_string")
     ]
-    choices = [text] if text else ["text"] if "text" in strings else strings
+    task = recorded_task(dataset) if stage_records(dataset, "annotate") else None
+    if text is None and task and (task.question or task.image):
+        raise ACTError(f"the task shows {', '.join(task.columns)}; name the one column with text to train on (text=)")
+    told = text or (task.text if task else None)
+    choices = [told] if told else ["text"] if "text" in strings else strings
     if len(choices) != 1 or choices[0] not in strings:
-        asked = f"no text column {text!r}" if text else "which column is the text? Give text="
+        asked = f"no text column {told!r}" if told else "which column is the text? Give text="
         raise ACTError(f"{asked}; the columns with strings are {', '.join(map(repr, strings)) or 'none'}")
     return choices[0]
 

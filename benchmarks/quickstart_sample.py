@@ -1,5 +1,5 @@
 """
-Makes the sample that ships in `act_hf/quickstart_data/`: eight intents of banking77, four pairs that are easily confused.
+Makes the sample that ships in `act_hf/quickstart_data/`: eight intents of banking77, four easily confused pairs.
 
     python benchmarks/quickstart_sample.py                        # from the Hub
     python benchmarks/quickstart_sample.py --folder data/banking77

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
-from test_classifier import save_tiny_bert
-from test_cli import good, refused
+from support.command import good, refused
+from support.weights import save_tiny_bert
 
 from act_hf.columns import HUMAN, ID, LABEL, SELECTED
 from act_hf.errors import ACTError
@@ -160,7 +160,7 @@ class TestColumns:
                 "annotate other OUT --image text --labels a,b",
                 "column 'text' is Value('string'), but the task needs an Image",
             ),
-            ("annotate other OUT --text text --label-column n", "column 'n' is Value('int64'), not a ClassLabel"),
+            ("annotate other OUT --text text --label-column n", "--label-column 'n' holds Value('int64'), not names"),
             (
                 "review simulate drawn OUT --gold act_error_prob",
                 "column 'act_error_prob' is Value('float32'), not a ClassLabel",
@@ -453,8 +453,7 @@ class TestReviewFile:
         first = read_dataset("drawn")[ID][0]
         texts = {row["text"]: row for row in read_dataset("drawn")}
         said = self.pull(here, lambda row: row | {ID: first, "text": texts["fine nice"]["text"]})
-        assert said.startswith("act-hf: review: more than one answer by the same person for the 3 act_ids ")
-        assert f"('{first}'); keep one for each row" in said
+        assert said == f"act-hf: 'sheet.csv': 1 act_ids more than once by the same person, such as {first}"
 
     def test_an_edited_text(self, here):
         said = self.pull(here, lambda row: row | ({"text": "poor bad"} if row["text"] == "poor sad" else {}))

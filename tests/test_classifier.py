@@ -1,14 +1,10 @@
 """Training a text classifier in one call, on an encoder small enough to train in a moment."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
-from transformers import AutoModelForSequenceClassification, BertConfig, BertModel, PreTrainedTokenizerFast
+from support.weights import WORDS, save_tiny_bert
+from transformers import AutoModelForSequenceClassification, BertModel
 
 from act_hf.classifier import train_classifier
 from act_hf.columns import HUMAN, LABEL, PI, SELECTED
@@ -18,26 +14,7 @@ from act_hf.errors import ACTError
 torch.set_num_threads(1)
 
 NAMES = ["good", "bad"]
-WORDS = ["fine", "nice", "great", "awful", "poor", "sad"]
 QUICK = {"num_train_epochs": 1, "disable_tqdm": True, "per_device_train_batch_size": 4}
-
-
-def save_tiny_bert(folder: Path, *, layers: int = 3) -> Path:
-    """A random BERT (hidden 16) over a few words, with its tokenizer, saved to `folder`."""
-    words = Tokenizer(WordLevel({word: i for i, word in enumerate(["[PAD]", "[UNK]", *WORDS])}, unk_token="[UNK]"))
-    words.pre_tokenizer = Whitespace()
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=8,
-        hidden_size=16,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=32,
-    )
-    BertModel(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
-    return folder
 
 
 def reviewed(**changes) -> Dataset:

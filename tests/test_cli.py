@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import io
 import json
 import os
 import re
@@ -12,15 +11,14 @@ import sqlite3
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Value
-from support.weights import embedded
-from test_classifier import save_tiny_bert
+from support.command import act_hf, good, refused
+from support.weights import embedded, save_tiny_bert
 
-from act_hf.cli import app, main, review
+from act_hf.cli import app, review
 from act_hf.columns import ERROR_PROB, HUMAN, LABEL, PI, SELECTED
 from act_hf.files import read_dataset, write_dataset
 from act_hf.models.embedded import minilm_path, smollm2_path
@@ -31,40 +29,6 @@ TEXTS = ["fine nice", "great fine", "nice great", "fine fine", "awful poor", "po
 TRUTH = ["good"] * 4 + ["bad"] * 4
 COMMANDS = [command.callback.__name__ for command in app.registered_commands]
 COMMANDS += [f"review {command.name}" for command in review.registered_commands]
-
-
-@dataclass
-class Ended:
-    status: int
-    out: str
-    err: str
-
-
-def act_hf(*arguments) -> Ended:
-    """`act-hf ARGUMENTS` in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    given, sys.argv = sys.argv, ["act-hf", *map(str, arguments)]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.raises(SystemExit) as end:
-            main()
-    finally:
-        sys.argv = given
-    return Ended(end.value.code or 0, out.getvalue(), err.getvalue())
-
-
-def good(*arguments) -> str:
-    ended = act_hf(*arguments)
-    assert ended.status == 0, ended.err
-    return ended.out
-
-
-def refused(*arguments) -> str:
-    """The one line that is said; the status is 2."""
-    ended = act_hf(*arguments)
-    assert ended.status == 2, ended
-    assert ended.out == ""
-    assert re.fullmatch(r"(\rLoading weights: .*\n)?act-hf: .+\n", ended.err), ended.err
-    return ended.err.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +173,7 @@ class TestLabelNames:
             (("--labels", "a,b", "--label-column", "kind"), "give either"),
             (("--labels", "a"), "a task needs at least two labels, not ['a']"),
             (("--labels", "a,b,a"), "'a' stands for more than one label"),
-            (("--label-column", "number"), "column 'number' is Value('int64'), not a ClassLabel"),
+            (("--label-column", "number"), "--label-column 'number' holds Value('int64'), not names"),
             (("--label-column", "king"), "no column 'king'; the data set has 'text', 'kind', 'word', 'number'"),
         ],
     )

@@ -44,7 +44,7 @@ class TestLogit:
     def test_is_the_share_of_yes(self, store):
         scores = [[-1.0, -2.0, -3.0, -1.5, -2.5, -9.0], [-5.0, -6.0, -7.0, -0.1, -3.0, -4.0]]
         model = FakeModel(*scores, abilities=["score"])
-        done = criticize(annotated("spam", "ham"), model, store=store)
+        done = criticize(annotated("spam", "ham"), model, strategy="logit", store=store)
         expected = [np.exp(row[:3]).sum() / np.exp(row).sum() for row in scores]
         np.testing.assert_allclose(done["act_error_prob"][:], expected, atol=1e-7)
         assert done["act_critique"][0] == 'asked "is the label wrong?": yes 64%, no 36%'
@@ -63,13 +63,13 @@ class TestLogit:
         ],
     )
     def test_far_ends(self, store, scores, expected):
-        done = criticize(annotated("spam"), FakeModel(scores), store=store)
+        done = criticize(annotated("spam"), FakeModel(scores), strategy="logit", store=store)
         assert done["act_error_prob"][0] == pytest.approx(expected, abs=1e-7)
         assert done["act_failure"][0] is None
 
     @pytest.mark.parametrize("scores", [[-math.inf] * 6, [NAN] * 6, [NAN, *[-1.0] * 5], [*[-1.0] * 5, NAN]])
     def test_no_number_is_a_failure(self, store, scores):
-        done = criticize(annotated("spam", "ham"), FakeModel(scores, [-1.0] * 6), store=store)
+        done = criticize(annotated("spam", "ham"), FakeModel(scores, [-1.0] * 6), strategy="logit", store=store)
         assert done["act_error_prob"][:] == [None, 0.5]
         assert done["act_failure"][0].startswith("criticize: the model gave [")
         assert done["act_failure"][1] is None
@@ -145,20 +145,20 @@ class TestVerbalised:
 class TestColumns:
     def test_types(self, store):
         dataset = annotated("spam")
-        done = criticize(dataset, FakeModel([-1.0] * 6), store=store)
+        done = criticize(dataset, FakeModel([-1.0] * 6), strategy="logit", store=store)
         made = column_features(TASK, ["act_error_prob", "act_critique"])
         assert done.features == Features({**dataset.features, **made})
         assert done.features["act_error_prob"] == Value("float32")
 
     def test_all_else_is_kept(self, store):
         dataset = annotated("spam", "?", "ham")
-        done = criticize(dataset, FakeModel(by=lambda request: [-1.0] * 6), store=store)
+        done = criticize(dataset, FakeModel(by=lambda request: [-1.0] * 6), strategy="logit", store=store)
         kept = done.select_columns(dataset.column_names)
         assert kept.to_dict() == dataset.to_dict()
 
     def test_rows_without_a_label_are_not_asked_about(self, store):
         model = FakeModel([-1.0] * 6)
-        done = criticize(annotated("?", "spam", "?"), model, store=store)
+        done = criticize(annotated("?", "spam", "?"), model, strategy="logit", store=store)
         assert model.calls == 1
         assert done["act_error_prob"][:] == [None, 0.5, None]
         assert done["act_critique"][0] is None
@@ -172,14 +172,14 @@ class TestColumns:
 
     def test_labels_from_elsewhere(self, store):
         dataset = annotated("spam", "ham").remove_columns(["act_failure", "act_id", "act_label_probs"])
-        done = criticize(dataset, FakeModel([-1.0] * 6, [NAN] * 6), store=store)
+        done = criticize(dataset, FakeModel([-1.0] * 6, [NAN] * 6), strategy="logit", store=store)
         assert [failure is None for failure in done["act_failure"]] == [True, False]
 
     def test_formatted(self, store):
         dataset = annotated("spam", "?")
-        expected = criticize(dataset, FakeModel([-1.0] * 6), store=store).to_dict()
+        expected = criticize(dataset, FakeModel([-1.0] * 6), strategy="logit", store=store).to_dict()
         for kind in ("torch", "numpy", "pandas"):
-            done = criticize(dataset.with_format(kind), FakeModel(raise_after=0), store=store)
+            done = criticize(dataset.with_format(kind), FakeModel(raise_after=0), strategy="logit", store=store)
             assert done.with_format(None).to_dict() == expected
 
 
@@ -199,24 +199,29 @@ class TestAgain:
 
     def test_asks_nothing_again(self, store):
         dataset = annotated("spam", "ham", "other")
-        first = criticize(dataset, FakeModel(by=by_text), store=store)
-        second = criticize(dataset, FakeModel(raise_after=0), store=store)
+        first = criticize(dataset, FakeModel(by=by_text), strategy="logit", store=store)
+        second = criticize(dataset, FakeModel(raise_after=0), strategy="logit", store=store)
         assert second.to_dict() == first.to_dict()
         assert stage_records(second, "criticize")[0]["usage"]["calls"] == 0
 
     def test_a_broken_off_run_goes_on(self, store):
         dataset = annotated(*["spam", "ham"] * 10)
         with pytest.raises(RuntimeError, match="break off"):
-            criticize(dataset, FakeModel(by=by_text, raise_after=2), store=store)
+            criticize(dataset, FakeModel(by=by_text, raise_after=2), strategy="logit", store=store)
         model = FakeModel(by=by_text)
-        resumed = criticize(dataset, model, store=store)
+        resumed = criticize(dataset, model, strategy="logit", store=store)
         assert model.calls == 20 - 8
-        assert resumed.to_dict() == criticize(dataset, FakeModel(by=by_text), store=Store(":memory:")).to_dict()
+        assert (
+            resumed.to_dict()
+            == criticize(dataset, FakeModel(by=by_text), strategy="logit", store=Store(":memory:")).to_dict()
+        )
 
 
 class TestSuffix:
     def test_a_second_critic_stands_beside_the_first(self, store):
-        first = criticize(annotated("spam", "ham", "?"), FakeModel(by=lambda request: [-1.0] * 6), store=store)
+        first = criticize(
+            annotated("spam", "ham", "?"), FakeModel(by=lambda request: [-1.0] * 6), strategy="logit", store=store
+        )
         model = FakeModel("30%", "hm", abilities=["chat"], name="second")
         both = criticize(first, model, strategy="naive", suffix="_b", store=store)
         assert both.column_names == [*first.column_names, "act_error_prob_b", "act_critique_b", "act_failure_b"]
@@ -229,7 +234,9 @@ class TestSuffix:
         assert (record["suffix"], record["failed"]) == ("_b", 1)
 
     def test_its_failures_do_not_stop_the_sampling(self, store):
-        first = criticize(annotated("spam", "ham"), FakeModel(by=lambda request: [-1.0] * 6), store=store)
+        first = criticize(
+            annotated("spam", "ham"), FakeModel(by=lambda request: [-1.0] * 6), strategy="logit", store=store
+        )
         model = FakeModel("30%", "hm", abilities=["chat"])
         both = criticize(first, model, strategy="naive", suffix="_b", store=store)
         assert sum(sample(both, budget=1, seed=0)["act_selected"]) == 1
@@ -260,7 +267,7 @@ class TestRefusals:
     def test_an_encoder_takes_no_questions(self, store):
         model = FakeModel(abilities=["score"], instructed=False)
         self.refuse("'logit' asks a question, but fake takes no instructions; use strategy='likelihood'", store,
-                    model=model)  # fmt: skip
+                    strategy="logit", model=model)  # fmt: skip
 
     @pytest.mark.parametrize("strategy", ["naive", "cot", "logit"])
     def test_calibration_is_for_likelihood(self, store, strategy):
@@ -288,20 +295,22 @@ class TestRefusals:
 class TestCallable:
     def test_in_map_of_either_kind(self, store):
         dataset = annotated("spam", "?", "ham")
-        expected = criticize(dataset, FakeModel(by=by_text), store=store)
-        critic = Critic(TASK, FakeModel(raise_after=0), store=store)
+        expected = criticize(dataset, FakeModel(by=by_text), strategy="logit", store=store)
+        critic = Critic(TASK, FakeModel(raise_after=0), strategy="logit", store=store)
         options = {"batched": True, "batch_size": 2, "features": Features({**dataset.features, **critic.features})}
         assert dataset.map(critic, **options).to_dict() == expected.to_dict()
         streamed = dataset.to_iterable_dataset().map(critic, **options)
         assert Dataset.from_list(list(streamed), features=options["features"]).to_dict() == expected.to_dict()
 
     def test_on_a_dictionary_of_lists(self, store):
-        made = Critic(TASK, FakeModel([-1.0] * 6), store=store)({"t": ["a", "b"], "act_label": [1, None]})
+        made = Critic(TASK, FakeModel([-1.0] * 6), strategy="logit", store=store)(
+            {"t": ["a", "b"], "act_label": [1, None]}
+        )
         assert made["act_error_prob"] == [0.5, None]
-        assert list(made) == list(Critic(TASK, FakeModel(), store=store).features)
+        assert list(made) == list(Critic(TASK, FakeModel(), strategy="logit", store=store).features)
 
     def test_pickles(self, store):
-        critic = Critic(TASK, FakeModel([-1.0] * 6), store=store, suffix="_x")
+        critic = Critic(TASK, FakeModel([-1.0] * 6), strategy="logit", store=store, suffix="_x")
         critic({"t": ["a"], "act_label": [1]})
         copy = pickle.loads(pickle.dumps(critic))
         assert copy({"t": ["a"], "act_label": [1]})["act_error_prob_x"] == [0.5]
@@ -310,7 +319,7 @@ class TestCallable:
 
 def test_says_what_it_did(store):
     dataset = annotated("spam", "?")
-    record = stage_records(criticize(dataset, FakeModel([-1.0] * 6), store=store))[1]
+    record = stage_records(criticize(dataset, FakeModel([-1.0] * 6), strategy="logit", store=store))[1]
     del record["versions"]
     assert record == {
         "stage": "criticize",
@@ -329,5 +338,5 @@ def test_says_what_it_did(store):
 def test_a_task_given_wins(store):
     task = Task(labels=["ham", "spam", "other"], text="t", instruction="Something else?")
     model = FakeModel([-1.0] * 6)
-    criticize(annotated("spam"), model, task=task, store=store)
+    criticize(annotated("spam"), model, task=task, strategy="logit", store=store)
     assert "Something else?" in model.asked[0].messages[0]["content"]

@@ -26,9 +26,10 @@ from act_hf.models import load_model
 from act_hf.models.base import ChatRequest, Model, ScoreRequest
 from act_hf.models.embedded import minilm_path, smollm2_path
 from act_hf.models.encoder import EncoderModel
-from act_hf.models.gguf import dequantised, weights_fingerprint
+from act_hf.models.gguf import dequantised
 from act_hf.models.local import LocalModel
 from act_hf.models.store import Store
+from act_hf.models.weights import weights_fingerprint
 from act_hf.task import Example, Task
 
 

@@ -131,3 +131,11 @@ def test_usage_facts_are_plain_values():
     expected = {"requests": 2, "calls": 1, "tokens_in": 4, "tokens_out": 2, "seconds": 0.333}
     assert usage_facts(usage) == expected
     assert stage_records(add_record(rows(), "annotate", usage=usage_facts(usage)))[0]["usage"] == expected
+
+
+@pytest.mark.parametrize("line", ["act_hf: a nice toolkit", "act_hf: [1]", 'act_hf: {"no": "stage"}'])
+def test_a_description_that_only_looks_like_ours(line):
+    dataset = rows()
+    dataset.info.description = line
+    assert stage_records(dataset) == []
+    assert add_record(dataset, "sample").info.description.startswith(line + "\n")

@@ -371,7 +371,7 @@ class TestSampleFailures:
             sample(failed, budget=2)
 
     def test_review_takes_them_out_of_the_budget(self, failed):
-        drawn = sample(failed, budget=3, rule="threshold", failures="review")
+        drawn = sample(failed, budget=3, rule="threshold", mix=0, failures="review")
         assert drawn["act_pi"][:] == [1, 1, 0, 1, 0]
         assert drawn["act_selected"][:] == [True, True, False, True, False]
 

@@ -1,4 +1,4 @@
-"""The embedded default: two small real models that come out of the package registry, so nothing needs an account."""
+"""The embedded default: two small real models inside packages from PyPI, so nothing needs an account."""
 
 from __future__ import annotations
 

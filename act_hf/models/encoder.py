@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError
 from act_hf.models.base import Answer, ScoreRequest, require_ability
-from act_hf.models.gguf import one_line, weights_fingerprint
+from act_hf.models.weights import load_tokenizer, one_line, weights_fingerprint
 
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ class EncoderModel:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        from transformers import AutoModel, AutoTokenizer
+        from transformers import AutoModel
 
         try:
             model: Any = AutoModel.from_pretrained(str(self.source)).eval()
-            return model, AutoTokenizer.from_pretrained(str(self.source))
+            return model, load_tokenizer(str(self.source))
         except Exception as error:  # whatever a broken file makes of itself
             raise ACTError(f"cannot load the encoder {str(self.source)!r}: {one_line(error)}") from error
 

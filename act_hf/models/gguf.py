@@ -2,42 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from act_hf.models.store import home
+from act_hf.models.weights import weights_fingerprint
 
 
 if TYPE_CHECKING:
     import torch
-
-
-_BLOCKS = 64
-_BLOCK = 2**16
-
-
-def weights_fingerprint(path: Path) -> str:
-    """
-    Tells weights on disk apart without reading all of them: a hash over the name, the size and 64 evenly spaced blocks
-    of 64 KiB of each file of a folder, or of one file.
-
-    Returns:
-        `str`: 12 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if not file.is_file():
-            continue
-        size = file.stat().st_size
-        digest.update(f"{file.relative_to(path.parent)} {size}".encode())
-        with file.open("rb") as stream:
-            for block in range(_BLOCKS):
-                stream.seek(max(0, size - _BLOCK) * block // (_BLOCKS - 1))
-                digest.update(stream.read(_BLOCK))
-    return digest.hexdigest()[:12]
 
 
 def dequantised(path: Path, dtype: torch.dtype) -> Path:
@@ -64,11 +39,6 @@ def dequantised(path: Path, dtype: torch.dtype) -> Path:
             if not (isinstance(error, OSError) and folder.exists()):  # then another process was first
                 raise
     return folder
-
-
-def one_line(error: Exception) -> str:
-    """The first line of what an error says, or its kind."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def _convert(path: Path, dtype: torch.dtype, folder: Path) -> None:

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError
 from act_hf.models.base import Answer, ChatRequest, ScoreRequest
-from act_hf.models.gguf import dequantised, one_line, weights_fingerprint
+from act_hf.models.gguf import dequantised
 from act_hf.models.packing import Layout, Tree, packs
+from act_hf.models.weights import load_tokenizer, one_line, weights_fingerprint
 
 
 if TYPE_CHECKING:
@@ -167,12 +168,12 @@ class LocalModel:
 
 
 def _load(source: str, dtype: torch.dtype, device: torch.device) -> _Loaded:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     # The model first: what it says of a folder that is none is plainer.
     model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=dtype)
     model = model.to(device).eval()
-    tokenizer: Any = AutoTokenizer.from_pretrained(source)
+    tokenizer = load_tokenizer(source)
     if not tokenizer.chat_template:
         raise ValueError("its tokenizer has no chat template, so it cannot be instructed")
     return _Loaded(model, tokenizer)
@@ -187,7 +188,8 @@ class _Loaded:
     prefixes: OrderedDict[tuple[int, ...], Any] = field(default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
-        tokens = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        # Special or not: templates also use added tokens that are only added (<|assistant|>).
+        tokens = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.content.strip()}
         self._special = sorted(tokens, key=len, reverse=True)
         self._packs = False  # not known yet
 
@@ -246,7 +248,7 @@ class _Loaded:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _defused(self, content: Any) -> str:
-        """Text in which no control token of the model's template is left: a row cannot end its own message."""
+        """Text without any added token, so that a row cannot end its own message in a template made of them."""
         if not isinstance(content, str):
             raise ACTError("LocalModel reads text only; use a model that sees images for a task with an image column")
         for token in self._special:

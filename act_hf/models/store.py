@@ -201,9 +201,10 @@ def ask(model: Model, requests: Sequence[Request], *, store: Store, version: str
     calls = 0
     for finished in model.answer(list(missing.values())) if missing else ():
         batch = {missing_keys[position]: answer for position, answer in finished.items()}
-        store.put({key: answer for key, answer in batch.items() if answer.failure is None}, model=model.name)
+        given = {key: answer for key, answer in batch.items() if answer.failure is None}
+        store.put(given, model=model.name)
         answers.update(batch)
-        calls += len(batch)
+        calls += len(given)
     unanswered = missing.keys() - answers.keys()
     if unanswered:
         raise ACTError(f"{model.name} left {len(unanswered)} of {len(missing)} requests unanswered")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from act_hf.errors import printable
 from act_hf.report.facts import Share, interval, percent
 
 
@@ -19,12 +20,11 @@ def summary_lines(report: Report) -> list[str]:
     """Aligned lines of at most 100 columns."""
     blocks = (_accuracy_lines, _review_lines, _critic_lines, _downstream_lines, _cost_lines, _note_lines)
     lines = [report.title, *(line for block in blocks for line in block(report))]
-    return [_printable(line)[:100].rstrip() for line in lines]
+    return [printable(line)[:100].rstrip() for line in lines]
 
 
-def _printable(text: str) -> str:
-    """Without what could move the cursor or colour the terminal: labels and model names are not ours."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)
+def _simulated(report: Report) -> str:
+    return " (simulated)" if report.review.simulated else ""
 
 
 def _accuracy_lines(report: Report) -> Iterable[str]:
@@ -35,7 +35,7 @@ def _accuracy_lines(report: Report) -> Iterable[str]:
         return
     against = f"true ({truth.column})" if truth else ""
     yield f"{'labels that are right':24}{'estimated from review':>28}    {against:>26}"
-    after = "so far" if review.state == "unfinished" else "after review"
+    after = ("so far" if review.state == "unfinished" else "after review") + _simulated(report)
     guesses = (None, None) if estimate is None else _shares(estimate)
     known = (None, None) if truth is None else (truth.machine, truth.after)
     for name, guess, true in zip(("machine labels", after), guesses, known, strict=True):
@@ -64,7 +64,7 @@ def _review_lines(report: Report) -> Iterable[str]:
         yield f"{'reviewed':24}{review.answered:,} of {review.selected:,} rows drawn, {report.rows:,} in all{who}"
     if finding is not None:
         times = "" if finding.ratio is None else f", {finding.ratio:.2f} times as many"
-        yield f"{'errors found':24}{finding.found:,}; at random {finding.at_random:.1f}{times}"
+        yield f"{'errors found' + _simulated(report):24}{finding.found:,}; at random {finding.at_random:.1f}{times}"
 
 
 def _critic_lines(report: Report) -> Iterable[str]:
@@ -90,7 +90,8 @@ def _downstream_lines(report: Report) -> Iterable[str]:
     for group in report.downstream:
         sd = "–" if group.sd is None else f"{100 * group.sd:.1f}"
         rows = " to ".join(f"{size:,}" for size in dict.fromkeys(group.rows))
-        yield f"  {group.method:22}{percent(group.mean):>14}{sd:>8}{group.seeds:>8}{rows:>14}"
+        name = group.method + (_simulated(report) if group.method == "act" else "")
+        yield f"  {name:22}{percent(group.mean):>14}{sd:>8}{group.seeds:>8}{rows:>14}"
 
 
 def _cost_lines(report: Report) -> Iterable[str]:
@@ -107,4 +108,4 @@ def _note_lines(report: Report) -> Iterable[str]:
     if report.notes:
         yield ""
     for note in report.notes:
-        yield from textwrap.wrap(_printable(note), 98, initial_indent="! ", subsequent_indent="  ")
+        yield from textwrap.wrap(printable(note), 98, initial_indent="! ", subsequent_indent="  ")

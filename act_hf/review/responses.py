@@ -62,7 +62,7 @@ def merge_responses(
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review")
     dataset = dataset.with_format(None)
     task = recorded_task(dataset)
-    _check_ids(dataset, responses)
+    check_ids(dataset, [response.act_id for response in responses])
     for response in responses:
         task.index(response.label)
     given = _by_row(responses)
@@ -101,16 +101,17 @@ def resolve(labels: Iterable[str]) -> str | None:
     return top[0][0]
 
 
-def _check_ids(dataset: Dataset, responses: Sequence[Response]) -> None:
+def check_ids(dataset: Dataset, ids: Sequence[str]) -> None:
+    """Raises [`ACTError`] unless every one of `ids` is the `act_id` of a row that was selected."""
     selected: dict[str, bool] = defaultdict(bool)
     for act_id, chosen in zip(dataset[columns.ID][:], dataset[columns.SELECTED][:], strict=True):
         selected[act_id] |= chosen
-    unknown = [response.act_id for response in responses if response.act_id not in selected]
+    unknown = [act_id for act_id in ids if act_id not in selected]
     if unknown:
         raise ACTError(
             f"review: no row of the data set has the {_some(unknown)}; were these answers given for another one?"
         )
-    idle = [response.act_id for response in responses if not selected[response.act_id]]
+    idle = [act_id for act_id in ids if not selected[act_id]]
     if idle:
         raise ACTError(f"review: answers for rows that were not selected, with the {_some(idle)}")
 

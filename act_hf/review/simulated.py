@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from act_hf import columns
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
 def simulate_review(dataset: Dataset, *, gold: str) -> Dataset:
     """
-    Answers every selected row from a held-back column, as a person who is always right would.
+    Answers every selected row from a held-back column, as a person who is always right would. Copies of a row get one
+    answer, the true label that most of those selected have.
 
     The record and the annotator's name say that it was simulated, and so does every report made from it.
 
@@ -34,8 +36,13 @@ def simulate_review(dataset: Dataset, *, gold: str) -> Dataset:
     annotator = f"simulated from column {gold!r}"
     dataset = dataset.with_format(None)
     rows = zip(dataset[columns.ID][:], dataset[columns.SELECTED][:], _names(dataset, gold), strict=True)
-    answers = {act_id: name for act_id, selected, name in rows if selected}
-    responses = [Response(act_id, annotator, name) for act_id, name in answers.items() if name]
+    answers: dict[str, list[str | None]] = defaultdict(list)
+    for act_id, selected, name in rows:
+        if selected:
+            answers[act_id].append(name)
+    # A person sees a row once, whatever its copies are labelled: the label that most of them have.
+    named = {act_id: Counter(names).most_common(1)[0][0] for act_id, names in answers.items()}
+    responses = [Response(act_id, annotator, name) for act_id, name in named.items() if name]
     unknown = len(answers) - len(responses)
     if unknown:
         raise ACTError(f"review: {unknown} of the selected rows have no {gold!r}, so no answer can be simulated")

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from act_hf import columns
 from act_hf.errors import ACTError
 from act_hf.files import FORMULA, written_whole
 from act_hf.records import recorded_task
-from act_hf.review.responses import Response, merge_responses
+from act_hf.review.responses import Response, check_ids, merge_responses
 
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ def pull_table(dataset: Dataset, path: str | Path, *, annotator: str = "reviewer
     """
     path = _checked_path(path)
     task = recorded_task(dataset)
-    lines = _read(path)
+    # Spreadsheets leave empty lines at the end.
+    lines = [line for line in _read(path) if _act_id(line) or _cell(line, columns.HUMAN)]
+    check_ids(dataset, [_act_id(line) for line in lines])
+    _check_once(lines, annotator, path)
     _check_unedited(dataset, lines, task, path)
     responses = []
     for line in lines:
@@ -99,6 +103,19 @@ def pull_table(dataset: Dataset, path: str | Path, *, annotator: str = "reviewer
     if not responses:
         raise ACTError(f"{str(path)!r}: no answer in column {columns.HUMAN!r}; fill it in for at least one row")
     return merge_responses(dataset, responses, source=f"table {path.name}", replace=replace)
+
+
+def count_answers(path: str | Path) -> int:
+    """How many lines of a review file have an answer. Raises [`ACTError`] for a missing or broken file."""
+    return sum(bool(_cell(line, columns.HUMAN)) for line in _read(_checked_path(path)))
+
+
+def _check_once(lines: list[dict[str, Any]], annotator: str, path: Path) -> None:
+    """A second line for a row, even an empty one: which of them the person meant cannot be told."""
+    seen = Counter((_act_id(line), _cell(line, ANNOTATOR) or annotator) for line in lines)
+    twice = [act_id for (act_id, _), count in seen.items() if count > 1]
+    if twice:
+        raise ACTError(f"{str(path)!r}: {len(twice)} act_ids more than once by the same person, such as {twice[0]}")
 
 
 def _checked_path(path: str | Path) -> Path:

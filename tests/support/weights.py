@@ -19,6 +19,10 @@ CHATML = (
 )
 
 
+WORDS = ["fine", "nice", "great", "awful", "poor", "sad"]
+"""All that the tiny BERT knows."""
+
+
 def embedded(path: Callable[[], Path]) -> Path:
     """The weights at `path()`. Where they are not installed the test is skipped, but never in CI."""
     try:
@@ -67,6 +71,30 @@ def save_tiny_llama(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def save_tiny_bert(folder: Path, *, layers: int = 3) -> Path:
+    """A random BERT (hidden 16) over a few words, with its tokenizer, saved to `folder`."""
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({word: i for i, word in enumerate(["[PAD]", "[UNK]", *WORDS])}, unk_token="[UNK]"))
+    words.pre_tokenizer = Whitespace()
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=8,
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=16,
+        max_position_embeddings=32,
+    )
+    BertModel(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
     return folder
 
 

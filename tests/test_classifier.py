@@ -9,6 +9,8 @@ from transformers import AutoModelForSequenceClassification, BertModel
 from act_hf.classifier import train_classifier
 from act_hf.columns import HUMAN, LABEL, PI, SELECTED
 from act_hf.errors import ACTError
+from act_hf.records import add_record
+from act_hf.task import Task
 
 
 torch.set_num_threads(1)
@@ -180,6 +182,19 @@ class TestResult:
         with pytest.raises(ACTError, match="which column is the text"):
             train_classifier(more, base, **QUICK)
         assert train_classifier(more, base, text="body", **QUICK).state.global_step == 3
+
+    def test_the_column_that_was_annotated_is_the_one_trained_on(self, base):
+        more = reviewed().add_column("query", reviewed()["text"][::-1])
+        task = Task(labels=NAMES, text="query")
+        trained = train_classifier(add_record(more, "annotate", task=task.to_dict()), base, **QUICK)
+        assert same(weights(trained), weights(train_classifier(more, base, text="query", **QUICK)))
+        assert not same(weights(trained), weights(train_classifier(more, base, **QUICK)))
+
+    def test_a_question_that_would_not_be_seen(self, base):
+        task = Task(labels=NAMES, text="text", question="why")
+        asked = add_record(reviewed().add_column("why", ["x"] * 12), "annotate", task=task.to_dict())
+        with pytest.raises(ACTError, match="the task shows text, why; name the one column"):
+            train_classifier(asked, base, **QUICK)
 
 
 class TestBadBase:

@@ -19,7 +19,7 @@ from support.command import act_hf, good, refused
 from support.weights import embedded, save_tiny_bert
 
 from act_hf.cli import app, review
-from act_hf.columns import ERROR_PROB, HUMAN, LABEL, PI, SELECTED
+from act_hf.columns import ERROR_PROB, HUMAN, LABEL, PI, SELECTED, add_columns
 from act_hf.files import read_dataset, write_dataset
 from act_hf.models.embedded import minilm_path, smollm2_path
 from act_hf.records import recorded_task
@@ -180,6 +180,41 @@ class TestLabelNames:
     def test_what_will_not_do(self, typed, encoder, options, says):
         assert says in refused("annotate", typed, "out", "--text", "text", "--model", encoder, *options)
         assert not Path("out").exists()
+
+
+RED = "\x1b[31mX,\x1b[31mX"
+
+
+class TestWhatIsPrinted:
+    def test_a_label_cannot_write_to_the_terminal(self, encoder):
+        said = refused(
+            "annotate", rows_file(), "out", "--text", "text", "--model", encoder, "--labels", "\x1b[31mX,\x1b[31mX"
+        )
+        assert "\x1b" not in said
+
+    def test_a_column_cannot_either(self):
+        Dataset.from_dict({"\x1b[31mred": ["a"]}).to_json("odd.jsonl")
+        assert "\x1b" not in refused("sample", "odd.jsonl", "out", "--budget", "1")
+
+
+class TestSkippedRows:
+    def test_rows_that_nobody_labelled_are_left_out_of_the_training_and_it_is_said(self, run, tiny):
+        reviewed = read_dataset(run / "reviewed")
+        lost = add_columns(
+            reviewed,
+            {LABEL: [None, *reviewed[LABEL][1:]], HUMAN: [None, *reviewed[HUMAN][1:]], PI: [0.0, *reviewed[PI][1:]]}
+            | {SELECTED: [False, *reviewed[SELECTED][1:]]},
+            reviewed.features,
+        )
+        write_dataset(lost, "lost")
+        assert "1 of 8 rows have no label by machine or person and are left out" in good(
+            "train", "lost", "model", "--base", tiny, "--epochs", "1"
+        )
+
+
+def rows_file() -> str:
+    Dataset.from_dict({"text": ["fine"]}).to_json("rows.jsonl")
+    return "rows.jsonl"
 
 
 class TestExamples:

@@ -475,6 +475,30 @@ class TestMerge:
         assert resolve(labels) == (LABELS[int(np.argmax(counts))] if alone else None)
 
 
+class TestEveryLineIsChecked:
+    """Also those without an answer: a file for another data set, or one pasted together, is not half right."""
+
+    def test_an_unknown_id_without_an_answer(self, sheet):
+        push_table(drawn(), sheet)
+        answered(sheet)
+        write(sheet, [*read(sheet), read(sheet)[0] | {ID: "r123", HUMAN: ""}])
+        with pytest.raises(ACTError, match="no row of the data set has the act_id 'r123'"):
+            pull_table(drawn(), sheet)
+
+    def test_a_second_line_without_an_answer(self, sheet):
+        push_table(drawn(), sheet)
+        answered(sheet)
+        write(sheet, [*read(sheet), read(sheet)[0] | {HUMAN: ""}])
+        with pytest.raises(ACTError, match="1 act_ids more than once by the same person"):
+            pull_table(drawn(), sheet)
+
+    def test_an_answer_without_an_id(self, sheet):
+        push_table(drawn(), sheet)
+        write(sheet, [row | {ID: "", HUMAN: "ham"} for row in read(sheet)[:1]])
+        with pytest.raises(ACTError, match="no row of the data set"):
+            pull_table(drawn(), sheet)
+
+
 class TestSimulate:
     def test_it_answers_what_was_drawn_and_says_so(self):
         made = simulate_review(drawn(), gold="truth")
@@ -483,6 +507,10 @@ class TestSimulate:
         record = json.loads(made.info.description.split("\n")[-1].partition(": ")[2])
         assert record["simulated"] is True
         assert record["source"] == "simulated from column 'truth'"
+
+    def test_copies_with_different_truths_get_the_one_that_most_have(self):
+        dataset = drawn(["a", "a", "a"], chosen=[True] * 3, gold=[1, 0, 1], **{LABEL: [0] * 3})
+        assert human(simulate_review(dataset, gold="truth")) == ["spam"] * 3
 
     def test_label_names_in_another_order(self):
         other = ClassLabel(names=["-5", "spam", "ham"])

@@ -149,13 +149,23 @@ def _model_columns(
 ) -> Dataset:
     if tokenizer is None:
         return dataset.remove_columns([name for name in dataset.column_names if name.startswith(PREFIX)])
+    from datasets.fingerprint import generate_random_fingerprint
+
     column = text_column(dataset, text)
 
     def tokens(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         texts = [value or "" for value in batch[column]]
         return dict(tokenizer(texts, truncation=True, max_length=max_length))
 
-    return dataset.with_format(None).map(tokens, batched=True, remove_columns=dataset.column_names, desc="tokenize")
+    return dataset.with_format(None).map(
+        tokens,
+        batched=True,
+        remove_columns=dataset.column_names,
+        desc="tokenize",
+        # Tokenizing is quicker than finding out whether it was done before: that pickles the tokenizer.
+        load_from_cache_file=False,
+        new_fingerprint=generate_random_fingerprint(),
+    )
 
 
 def text_column(dataset: Dataset, text: str | None = None) -> str:

@@ -34,14 +34,14 @@ def _accuracy_lines(report: Report) -> Iterable[str]:
         yield f"how many labels are right is not known: {report.no_estimate}"
         return
     against = f"true ({truth.column})" if truth else ""
-    yield f"{'labels that are right':24}{'estimated from review':>28}    {against:>26}"
+    yield f"{'labels that are right':26}{'estimated from review':>28}    {against:>26}"
     after = ("so far" if review.state == "unfinished" else "after review") + _simulated(report)
     guesses = (None, None) if estimate is None else _shares(estimate)
     known = (None, None) if truth is None else (truth.machine, truth.after)
     for name, guess, true in zip(("machine labels", after), guesses, known, strict=True):
-        yield f"  {name:22}{_share(guess):>28}    {_share(true) if truth else '':>26}"
+        yield f"  {name:24}{_share(guess):>28}    {_share(true) if truth else '':>26}"
     if truth:
-        yield f"  {'always the same label':22}{'':28}    {percent(truth.majority_share):>7}{'':19}"
+        yield f"  {'always the same label':24}{'':28}    {percent(truth.majority_share):>7}{'':19}"
 
 
 def _shares(estimate: AccuracyEstimate) -> tuple[Share, Share]:
@@ -61,10 +61,10 @@ def _review_lines(report: Report) -> Iterable[str]:
     if review.selected:
         who = f"; {review.simulated}" if review.simulated else ""
         yield ""
-        yield f"{'reviewed':24}{review.answered:,} of {review.selected:,} rows drawn, {report.rows:,} in all{who}"
+        yield f"{'reviewed':26}{review.answered:,} of {review.selected:,} rows drawn, {report.rows:,} in all{who}"
     if finding is not None:
         times = "" if finding.ratio is None else f", {finding.ratio:.2f} times as many"
-        yield f"{'errors found' + _simulated(report):24}{finding.found:,}; at random {finding.at_random:.1f}{times}"
+        yield f"{'errors found' + _simulated(report):26}{finding.found:,}; at random {finding.at_random:.1f}{times}"
 
 
 def _critic_lines(report: Report) -> Iterable[str]:

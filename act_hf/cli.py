@@ -224,6 +224,7 @@ def train(
     """Train a text classifier on machine and human labels together, with the ACT loss."""
     from act_hf.classifier import train_classifier
     from act_hf.files import check_replaceable, read_dataset, written_whole
+    from act_hf.records import stage_records
 
     check_replaceable(target, overwrite=overwrite, sign="config.json")
     test = read_dataset(evaluation) if evaluation else None
@@ -238,7 +239,9 @@ def train(
             result = {"method": mode, "seed": seed, "rows": len(dataset), "accuracy": accuracy}
             (folder / "act_result.json").write_text(json.dumps(result), encoding="utf-8")
     if test is not None:
-        _say(f"accuracy on {evaluation}: {accuracy:.4f} (for the report: --result {target}/act_result.json)")
+        simulated = any(record["simulated"] for record in stage_records(dataset, "review"))
+        by = " (reviewed by a simulation)" if simulated and mode != "machine" else ""
+        _say(f"accuracy on {evaluation}: {accuracy:.4f}{by}; for the report: --result {target}/act_result.json")
     _say(f"model in {target}")
 
 

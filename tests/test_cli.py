@@ -79,9 +79,7 @@ class TestStages:
         assert [label for label in reviewed[HUMAN] if label is not None] == [1] * 4
         training = ("--base", tiny, "--epochs", "1", "--evaluation", run / "rows.csv")
         out = good("train", d, "model", *training)
-        assert re.match(
-            r"accuracy on .*rows\.csv: [01]\.\d{4} \(for the report: --result model/act_result.json\)\n", out
-        )
+        assert re.match(r"accuracy on .*rows\.csv: [01]\.\d{4}; for the report: --result model/act_result.json\n", out)
         out = good("report", d, "report.html", "--gold", "label", "--result", "model/act_result.json")
         assert out.endswith("\nreport in report.html\n")
         assert "machine labels" in out

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from datasets import Dataset
 from support.weights import embedded
 
 from act_hf.models.embedded import minilm_path, smollm2_path
 from act_hf.quickstart import load_sample
+from act_hf.sampling import sample
 
 
 ROOT = Path(__file__).parent.parent
@@ -53,6 +55,14 @@ def test_the_first_example_runs_as_printed(tickets):
     assert result.returncode == 0, result.stderr[-3000:]
     assert (tickets / "report.html").exists()
     assert (tickets / "ticket-model" / "model.safetensors").exists()
+
+
+def test_the_snippets_of_the_how_to_run():
+    dataset = Dataset.from_dict({"text": ["a", "b"] * 100, "act_label": [0, 1] * 100})
+    known = {"dataset": dataset, "sample": sample, "my_model": lambda texts, labels: [0.5 for _ in texts]}
+    for snippet in blocks((ROOT / "docs" / "how-to.md").read_text(encoding="utf-8"), "python"):
+        exec(snippet, known)  # the second goes on with what the first made
+    assert known["dataset"]["act_error_prob"][:] == [0.5] * 200
 
 
 def test_every_command_it_names_is_one():

@@ -12,18 +12,28 @@ from typing import TYPE_CHECKING, Any
 
 
 if TYPE_CHECKING:
-    from act_hf.annotators import Annotator, annotate, fit_prior
+    from act_hf.annotators import Annotator, annotate
     from act_hf.classifier import train_classifier
+    from act_hf.comparison import Comparison, compare
     from act_hf.critics import Critic, criticize
+    from act_hf.ensemble import Ensemble
     from act_hf.errors import ACTError
     from act_hf.estimate import estimate_accuracy
     from act_hf.files import read_dataset, write_dataset
+    from act_hf.fusion import centred, fuse, fused, ranked
     from act_hf.loss import act_loss
     from act_hf.models import load_model
+    from act_hf.models.asking import LimitReached, Usage
     from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest
     from act_hf.models.encoder import EncoderModel
+    from act_hf.models.endpoint import Endpoint
     from act_hf.models.local import LocalModel
+    from act_hf.models.recorded import Recorded
     from act_hf.models.store import Store
+    from act_hf.panel import add_votes, criticize_panel
+    from act_hf.planning import Plan, plan
+    from act_hf.priors import fit_prior
+    from act_hf.raters import panel_error_probs
     from act_hf.report import build_report
     from act_hf.review.responses import Response, merge_responses
     from act_hf.review.simulated import simulate_review
@@ -39,9 +49,19 @@ _HOME = {
     "act_hf.models": ("load_model",),
     "act_hf.models.base": ("Model", "ChatRequest", "ScoreRequest", "Answer"),
     "act_hf.models.local": ("LocalModel",),
+    "act_hf.models.endpoint": ("Endpoint",),
+    "act_hf.models.recorded": ("Recorded",),
     "act_hf.models.encoder": ("EncoderModel",),
     "act_hf.models.store": ("Store",),
-    "act_hf.annotators": ("annotate", "Annotator", "fit_prior"),
+    "act_hf.models.asking": ("LimitReached", "Usage"),
+    "act_hf.annotators": ("annotate", "Annotator"),
+    "act_hf.ensemble": ("Ensemble",),
+    "act_hf.planning": ("plan", "Plan"),
+    "act_hf.comparison": ("compare", "Comparison"),
+    "act_hf.panel": ("criticize_panel", "add_votes"),
+    "act_hf.raters": ("panel_error_probs",),
+    "act_hf.fusion": ("fuse", "fused", "centred", "ranked"),
+    "act_hf.priors": ("fit_prior",),
     "act_hf.critics": ("criticize", "Critic"),
     "act_hf.sampling": ("sample", "exponential", "normalised", "threshold"),
     "act_hf.review.table": ("push_table", "pull_table"),
@@ -65,27 +85,43 @@ __all__ = [
     "Annotator",
     "Answer",
     "ChatRequest",
+    "Comparison",
     "Critic",
     "EncoderModel",
+    "Endpoint",
+    "Ensemble",
     "Example",
+    "LimitReached",
     "LocalModel",
     "Model",
+    "Plan",
+    "Recorded",
     "Response",
     "ScoreRequest",
     "Store",
     "Task",
+    "Usage",
     "act_loss",
+    "add_votes",
     "annotate",
     "build_report",
+    "centred",
+    "compare",
     "criticize",
+    "criticize_panel",
     "estimate_accuracy",
     "exponential",
     "fit_prior",
+    "fuse",
+    "fused",
     "load_model",
     "merge_responses",
     "normalised",
+    "panel_error_probs",
+    "plan",
     "pull_table",
     "push_table",
+    "ranked",
     "read_dataset",
     "sample",
     "simulate_review",

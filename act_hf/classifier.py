@@ -17,9 +17,9 @@ from transformers import (
 )
 
 from act_hf.columns import class_names, require
-from act_hf.errors import ACTError
+from act_hf.errors import ACTError, one_line
 from act_hf.models.embedded import model_source
-from act_hf.models.weights import load_tokenizer, one_line
+from act_hf.models.weights import load_tokenizer
 from act_hf.trainer import ACTConfig, ACTTrainer
 from act_hf.training_set import text_column, to_evaluation, to_training
 

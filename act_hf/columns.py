@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from datasets import Dataset, Features
+    from tqdm.auto import tqdm
 
+    from act_hf.models.asking import Usage
     from act_hf.task import Task
 
 ID = "act_id"
@@ -111,12 +115,20 @@ def add_columns(dataset: Dataset, values: dict[str, list[Any]], features: Featur
     Returns:
         `Dataset`: the same rows, in the same order.
     """
-    from datasets import Dataset, Features, concatenate_datasets
+    from datasets import Dataset, Features
 
-    kept = dataset.remove_columns([name for name in values if name in dataset.column_names])
-    added = Dataset.from_dict(values, features=Features({name: features[name] for name in values}))
-    joined: Dataset = concatenate_datasets([kept, added], axis=1)
-    return joined
+    return _joined(dataset, Dataset.from_dict(values, features=Features({name: features[name] for name in values})))
+
+
+def _joined(dataset: Dataset, added: Dataset) -> Dataset:
+    """The columns of both, in the order and format of `dataset`; those of `added` replace its own."""
+    from datasets import concatenate_datasets
+
+    new = [name for name in added.column_names if name not in dataset.column_names]
+    kept = dataset.with_format(None).remove_columns([name for name in added.column_names if name not in new])
+    joined: Dataset = concatenate_datasets([kept, added], axis=1).select_columns([*dataset.column_names, *new])
+    formatted: Dataset = joined.with_format(dataset.format["type"], **dataset.format["format_kwargs"])
+    return formatted
 
 
 def map_columns(
@@ -126,10 +138,13 @@ def map_columns(
     *,
     batch_size: int,
     progress: str,
+    usage: Usage | None = None,
 ) -> Dataset:
     """
     `dataset.map(stage)` with the types of the new columns declared, as they must be: a column that begins with a
-    thousand `None`s would get no type. `datasets`' own cache is left out, since the store remembers what was paid.
+    thousand `None`s would get no type. The columns of `dataset` are left as they are: `map` would encode images anew,
+    and a JPEG that is encoded twice is another image, with another `act_id`. `datasets`' own cache is left out, since
+    the store remembers what was paid, and its own bar, since ours says what was paid.
 
     Args:
         dataset (`Dataset`): N rows.
@@ -137,25 +152,63 @@ def map_columns(
         features (`datasets.Features`): the columns that `stage` makes.
         batch_size (`int`): rows handed to `stage` at once.
         progress (`str`): what the progress bar says.
+        usage ([`Usage`], *optional*): shown beside it.
     """
-    from datasets import Features
+    from datasets.fingerprint import generate_random_fingerprint
 
-    # A format (numpy, pandas, ...) is how the caller reads rows; a stage is handed plain lists.
-    mapped: Dataset = dataset.with_format(None).map(
-        stage,
-        batched=True,
-        batch_size=batch_size,
-        features=Features({**dataset.features, **features}),
-        load_from_cache_file=False,
-        desc=progress,
-    )
-    formatted: Dataset = mapped.with_format(dataset.format["type"], **dataset.format["format_kwargs"])
-    return formatted
+    with _progress(len(dataset), progress, usage) as bar:
+
+        def counted(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+            made = stage(batch)
+            bar.update(len(next(iter(made.values()))))
+            return made
+
+        # A format (numpy, pandas, ...) is how the caller reads rows; a stage is handed plain lists.
+        made = dataset.with_format(None).map(
+            counted,
+            batched=True,
+            batch_size=batch_size,
+            remove_columns=dataset.column_names,
+            features=features,
+            load_from_cache_file=False,
+            new_fingerprint=generate_random_fingerprint(),
+        )
+    return _joined(dataset, made)
+
+
+@contextmanager
+def _progress(rows: int, title: str, usage: Usage | None) -> Iterator[tqdm[Any]]:
+    """A bar over rows with calls and cost beside it, in place of the one that `datasets` would show."""
+    from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from tqdm.auto import tqdm
+
+    hidden = are_progress_bars_disabled()
+    with tqdm(total=rows, desc=title, unit="rows", disable=hidden) as bar:
+        if usage and not hidden:
+            shown = 0.0
+
+            def show(usage: Usage) -> None:
+                # A batch can take minutes; what is paid meanwhile is seen, but not drawn for every answer.
+                nonlocal shown
+                now = time.monotonic()
+                bar.set_postfix(usage.facts(), refresh=now - shown > bar.mininterval)
+                shown = now if now - shown > bar.mininterval else shown
+
+            usage.listener = show
+        try:
+            disable_progress_bars()
+            yield bar
+        finally:
+            if not hidden:
+                enable_progress_bars()
+            if usage:
+                usage.listener = None
 
 
 def count_failed(dataset: Dataset, column: str = FAILURE) -> int:
     """How many rows have an `act_failure`."""
-    return sum(failure is not None for failure in dataset.with_format(None)[column][:])
+    failures = dataset.with_format("arrow")[column][:]
+    return len(failures) - int(failures.null_count)
 
 
 def _quoted(names: Iterable[str]) -> str:

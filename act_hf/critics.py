@@ -8,34 +8,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from act_hf import columns, prompts
-from act_hf.annotators import Annotator, fit_prior, normalised_probs
+from act_hf.annotators import Annotator
 from act_hf.errors import ACTError
+from act_hf.judges import STAGE, STRATEGIES, Claim, Verdict
+from act_hf.models.asking import Usage, ask, rows_at_once
 from act_hf.models.base import ChatRequest, Model, ScoreRequest, require_ability
-from act_hf.models.store import Store, Usage, ask
+from act_hf.models.store import Store
+from act_hf.priors import fit_prior
 from act_hf.records import add_record, recorded_task, usage_facts
-from act_hf.task import Row, Task
+from act_hf.task import Task
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from datasets import Dataset, Features
 
-    from act_hf.models.base import Answer, Message
+    from act_hf.models.base import Answer
 
 
-_STAGE = "criticize:"
-"""How our failures begin: those of an earlier run are replaced, those of other stages are kept."""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a critic says of one label: the probability that it is wrong and why, or why it says nothing."""
-
-    error_prob: float | None = None
-    critique: str | None = None
-    failure: str | None = None
+CALIBRATIONS = ("none", "batch", "contextual", "rank")
 
 
 @dataclass
@@ -43,18 +36,25 @@ class Critic:
     """
     A batched callable for `Dataset.map`, `IterableDataset.map` or `ray.data.map_batches`.
 
-    Strategies of the paper (the prompts are ours; the paper's are not published):
+    The paper's seven strategies (all prompts, the grades, the scale of the perplexity and the seventh are ours; the
+    paper's are not published). Black box, for a model that can chat:
 
-    - `"naive"`: asks for the probability that the label is wrong. Needs a model that can chat.
-    - `"cot"`: the same after reasoning, which is kept as `act_critique`. Needs a model that can chat.
-    - `"logit"`: P(yes) / (P(yes) + P(no)) on "is this label wrong?", over several spellings of each. Needs a model
-      that can score.
+    - `"naive"`: asks for the probability that the label is wrong.
+    - `"cot"`: the same after reasoning, which is kept as `act_critique`.
+    - `"mc"`: asks for a grade out of five, each of which stands for a probability.
+    - `"devil"`: reads the annotator's reasoning, argues against it first, then gives the probability.
+
+    White box, for a model that gives probabilities:
+
+    - `"logit"`: P(no) / (P(yes) + P(no)) on "is this label right?", over several spellings of each. (The paper asks
+      whether it is wrong; small models answer that upside down.)
+    - `"cot_logit"`: the same after the critic's own reasoning.
+    - `"ppl"`: 1 - 1 / perplexity of answering "yes, the label is right".
 
     And beyond the paper:
 
     - `"likelihood"`: 1 - P(label), where P is the model's own distribution over the labels. It costs as much as
-      annotating, and small models do better by it than by being asked. Needs a model that can score; an
-      [`EncoderModel`] will do.
+      annotating, and small models do better by it than by being asked. An [`EncoderModel`] will do.
 
     Args:
         task ([`Task`]): what was labelled.
@@ -64,7 +64,9 @@ class Critic:
         prior (tuple of `float`, *optional*): for `"likelihood"`, as in [`Annotator`].
         suffix (`str`, *optional*): added to the names of the columns, for a second critic beside the first. What it
             fails on is then no failure of the row.
-        max_tokens (`int`, *optional*, defaults to 160): the longest reasoning or reply.
+        max_tokens (`int`, *optional*): the longest reasoning or reply; 160 by default, 24 where no reasoning is asked
+            for.
+        usage ([`Usage`], *optional*): counts what is asked, and limits it.
 
     Raises:
         ACTError: for an unknown strategy, or a model that cannot do what it needs, before anything is asked.
@@ -76,36 +78,44 @@ class Critic:
     store: Store | str | Path | None = None
     prior: tuple[float, ...] | None = None
     suffix: str = ""
-    max_tokens: int = 160
+    max_tokens: int | None = None
+    usage: Usage = field(default_factory=Usage, repr=False)
     version: str = field(default=prompts.VERSION, init=False, repr=False)  # as in Annotator
-    usage: Usage = field(default_factory=Usage, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.store = Store.of(self.store)
         if self.strategy not in STRATEGIES:
             raise ACTError(f"critic strategy {self.strategy!r} is none of {', '.join(STRATEGIES)}")
-        ability, instructed, _ = STRATEGIES[self.strategy]
-        require_ability(self.model, ability, purpose=f"the critic strategy {self.strategy!r}")
-        if instructed and not self.model.instructed:
+        strategy = STRATEGIES[self.strategy]
+        if strategy.asks and not self.model.instructed:
             raise ACTError(
                 f"the critic strategy {self.strategy!r} asks a question, but {self.model.name} takes no instructions; "
                 "use strategy='likelihood' with it"
             )
+        for ability in strategy.abilities:
+            require_ability(self.model, ability, purpose=f"the critic strategy {self.strategy!r}")
+        if self.task.image:
+            require_ability(self.model, "image", purpose=f"the image column {self.task.image!r}")
+
+    @property
+    def longest_reply(self) -> int:
+        """The longest reply, in tokens."""
+        return self.max_tokens or STRATEGIES[self.strategy].max_tokens
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Annotated rows in; `act_error_prob`, `act_critique` and `act_failure` out. Rows without a label get none."""
         labels = batch[columns.LABEL]
-        rows = self.task.rows(batch)
-        labelled = [(row, label) for row, label in zip(rows, labels, strict=True) if label is not None]
-        _, _, judge = STRATEGIES[self.strategy]
-        judged = iter(judge(self, [row for row, _ in labelled], [label for _, label in labelled]))
+        rationales = _optional(batch, columns.RATIONALE)
+        whole = zip(self.task.rows(batch), labels, rationales, strict=True)
+        claims = [Claim(row, label, rationale) for row, label, rationale in whole if label is not None]
+        judged = iter(STRATEGIES[self.strategy].judge(self, claims))
         verdicts = [Verdict() if label is None else next(judged) for label in labels]
-        failures = batch.get(columns.FAILURE + self.suffix) or [None] * len(labels)
+        failures = _optional(batch, columns.FAILURE + self.suffix)
         return {
             columns.ERROR_PROB + self.suffix: [verdict.error_prob for verdict in verdicts],
             columns.CRITIQUE + self.suffix: [verdict.critique for verdict in verdicts],
             columns.FAILURE + self.suffix: [
-                verdict.failure if earlier is None or earlier.startswith(_STAGE) else earlier
+                verdict.failure if earlier is None or earlier.startswith(STAGE) else earlier
                 for earlier, verdict in zip(failures, verdicts, strict=True)
             ],
         }
@@ -123,73 +133,9 @@ class Critic:
         return ask(self.model, requests, store=Store.of(self.store), version=self.version, usage=self.usage)
 
 
-def _logit(critic: Critic, rows: Sequence[Row], labels: Sequence[int]) -> list[Verdict]:
-    spellings = prompts.YES + prompts.NO
-    asked = [prompts.criticize_logit(critic.task, row, label) for row, label in zip(rows, labels, strict=True)]
-    answers = critic.ask([ScoreRequest(messages, spellings) for messages in asked])
-    return [_failed(answer) or _yes_or_no(answer.logprobs) for answer in answers]
-
-
-def _yes_or_no(logprobs: Sequence[float]) -> Verdict:
-    if not np.isfinite(np.max(logprobs)):  # all impossible, or one of them no number
-        return Verdict(failure=f"{_STAGE} the model gave {list(logprobs)} for the spellings of yes and no")
-    yes = np.logaddexp.reduce(logprobs[: len(prompts.YES)])
-    no = np.logaddexp.reduce(logprobs[len(prompts.YES) :])
-    error_prob = float(1 / (1 + np.exp(np.clip(no - yes, -700, 700))))
-    return Verdict(error_prob, f'asked "is the label wrong?": yes {error_prob:.0%}, no {1 - error_prob:.0%}')
-
-
-def _likelihood(critic: Critic, rows: Sequence[Row], labels: Sequence[int]) -> list[Verdict]:
-    instructed = critic.model.instructed
-    answers = critic.ask([prompts.label_request(critic.task, row, instructed=instructed) for row in rows])
-    return [
-        _failed(answer) or _likely(critic.task, normalised_probs(np.array([answer.logprobs]), critic.prior)[0], label)
-        for answer, label in zip(answers, labels, strict=True)
-    ]
-
-
-def _likely(task: Task, probs: Any, label: int) -> Verdict:
-    if not np.isfinite(probs).all():
-        return Verdict(failure=f"{_STAGE} the model gave label probabilities {probs.tolist()}")
-    best = int(probs.argmax())
-    other = "" if best == label else f', and {probs[best]:.0%} to "{task.words[best]}"'
-    return Verdict(float(1 - probs[label]), f'gives {probs[label]:.0%} to "{task.words[label]}"{other}')
-
-
-def _naive(critic: Critic, rows: Sequence[Row], labels: Sequence[int]) -> list[Verdict]:
-    return _verbalised(critic, rows, labels, prompts.criticize_naive)
-
-
-def _cot(critic: Critic, rows: Sequence[Row], labels: Sequence[int]) -> list[Verdict]:
-    return _verbalised(critic, rows, labels, prompts.criticize_cot)
-
-
-def _verbalised(
-    critic: Critic, rows: Sequence[Row], labels: Sequence[int], asks: Callable[..., tuple[Message, ...]]
-) -> list[Verdict]:
-    asked = [asks(critic.task, row, label) for row, label in zip(rows, labels, strict=True)]
-    replies = critic.ask([ChatRequest(messages, critic.max_tokens) for messages in asked])
-    return [_failed(reply) or _stated(reply.text) for reply in replies]
-
-
-def _failed(answer: Answer) -> Verdict | None:
-    return Verdict(failure=f"{_STAGE} {answer.failure}") if answer.failure else None
-
-
-def _stated(reply: str) -> Verdict:
-    error_prob = prompts.parse_probability(reply)
-    if error_prob is None:
-        return Verdict(critique=reply, failure=f"{_STAGE} no single probability in the reply {reply[:200]!r}")
-    return Verdict(error_prob, reply)
-
-
-STRATEGIES: dict[str, tuple[str, bool, Callable[[Critic, Sequence[Row], Sequence[int]], list[Verdict]]]] = {
-    "naive": ("chat", True, _naive),
-    "cot": ("chat", True, _cot),
-    "logit": ("score", True, _logit),
-    "likelihood": ("score", False, _likelihood),
-}
-"""Name to: the ability it needs, whether it asks a question, and what judges rows and labels."""
+def _optional(batch: Mapping[str, list[Any]], name: str) -> list[Any]:
+    values = batch.get(name)
+    return [None] * len(batch[columns.LABEL]) if values is None else values
 
 
 def criticize(
@@ -201,8 +147,10 @@ def criticize(
     calibration: str = "none",
     suffix: str = "",
     store: Store | str | Path | None = None,
-    batch_size: int = 64,
-    max_tokens: int = 160,
+    batch_size: int | None = None,
+    max_tokens: int | None = None,
+    max_calls: int | None = None,
+    max_cost: float | None = None,
 ) -> Dataset:
     """
     Adds the probability that each machine label is wrong.
@@ -212,12 +160,16 @@ def criticize(
         model ([`Model`]): who criticizes.
         strategy (`str`, *optional*, defaults to `"likelihood"`): see [`Critic`].
         task ([`Task`], *optional*): defaults to the one the data set was annotated for.
-        calibration (`str`, *optional*, defaults to `"none"`): for `"likelihood"`, as in [`annotate`].
+        calibration (`str`, *optional*, defaults to `"none"`): what to do about a critic that likes some labels, or
+            some numbers, whatever the row. `"batch"`: for `"likelihood"` as in [`annotate`], for the others the mean
+            log-odds of each label are moved to the mean of all ([`centred`]). `"contextual"`: for `"likelihood"`, as
+            in [`annotate`]. `"rank"`: only the order is kept, and becomes evenly spaced ([`ranked`]).
         suffix (`str`, *optional*): added to the names of the columns, for a second critic beside the first. Only
             `act_error_prob` without a suffix is sampled by, and only a failure without one is a failure of the row.
         store ([`Store`] or path, *optional*): where answers are kept. A second run asks for nothing again.
-        batch_size (`int`, *optional*, defaults to 64): rows handed to the model at once.
-        max_tokens (`int`, *optional*, defaults to 160): the longest reasoning or reply.
+        batch_size (`int`, *optional*): as in [`annotate`].
+        max_tokens (`int`, *optional*): the longest reasoning or reply; see [`Critic`].
+        max_calls, max_cost (*optional*): the most requests, and US dollars, of this run; see [`Usage`].
 
     Returns:
         `Dataset`: the same rows with `act_error_prob` in [0, 1] and `act_critique`; both replaced where they were.
@@ -225,19 +177,21 @@ def criticize(
     Raises:
         ACTError: for a data set that was not annotated, or for other labels than the task's, or a model that cannot
             do it.
+        LimitReached: at a limit. What was answered is in the store, and the same call goes on from there.
     """
-    columns.require(dataset, [columns.LABEL], stage="criticize")
-    task = task or recorded_task(dataset)
-    task.check(dataset, stage="criticize")
-    names = columns.class_names(dataset, columns.LABEL)
-    if names != list(task.labels):
-        raise ACTError(f"criticize: {columns.LABEL} has the labels {names}, but the task has {list(task.labels)}")
-    critic = Critic(task, model, strategy, store, suffix=suffix, max_tokens=max_tokens)
-    if calibration != "none":
-        critic.prior = _fit_prior(critic, dataset, calibration, batch_size)
+    task = claimed_task(dataset, task)
+    usage = Usage(max_calls, max_cost)
+    critic = Critic(task, model, strategy, store, suffix=suffix, max_tokens=max_tokens, usage=usage)
+    check_calibration(strategy, calibration)
+    rows = batch_size or rows_at_once(model)
+    if strategy == "likelihood" and calibration in ("batch", "contextual"):
+        annotator = Annotator(task, model, store=critic.store, usage=usage)
+        critic.prior = fit_prior(annotator, dataset, method=calibration, batch_size=rows)
     criticized = columns.map_columns(
-        dataset, critic, critic.features, batch_size=batch_size, progress=f"criticize ({strategy})"
+        dataset, critic, critic.features, batch_size=rows, progress=f"criticize ({strategy})", usage=usage
     )
+    if calibration == "rank" or (calibration == "batch" and strategy != "likelihood"):
+        criticized = _recalibrated(criticized, critic, calibration)
     return add_record(
         criticized,
         "criticize",
@@ -249,14 +203,42 @@ def criticize(
         prior=critic.prior,
         rows=len(criticized),
         failed=columns.count_failed(criticized, columns.FAILURE + suffix),
-        usage=usage_facts(critic.usage),
+        usage=usage_facts(usage),
     )
 
 
-def _fit_prior(critic: Critic, dataset: Dataset, calibration: str, batch_size: int) -> tuple[float, ...]:
-    if critic.strategy != "likelihood":
-        raise ACTError(f"calibration={calibration!r} is for strategy='likelihood', not {critic.strategy!r}")
-    annotator = Annotator(critic.task, critic.model, store=critic.store)
-    prior = fit_prior(annotator, dataset, method=calibration, batch_size=batch_size)
-    critic.usage = annotator.usage
-    return prior
+def claimed_task(dataset: Dataset, task: Task | None) -> Task:
+    """The task that `dataset` was labelled for, or `task`, after checking that they fit each other."""
+    columns.require(dataset, [columns.LABEL], stage="criticize")
+    task = task or recorded_task(dataset)
+    task.check(dataset, stage="criticize")
+    names = columns.class_names(dataset, columns.LABEL)
+    if names != list(task.labels):
+        raise ACTError(f"criticize: {columns.LABEL} has the labels {names}, but the task has {list(task.labels)}")
+    return task
+
+
+def check_calibration(strategy: str, calibration: str) -> None:
+    """Raises [`ACTError`] for a calibration that there is not, or not for that strategy."""
+    if calibration not in CALIBRATIONS:
+        raise ACTError(f"calibration {calibration!r} is none of {', '.join(CALIBRATIONS)}")
+    if calibration == "contextual" and strategy != "likelihood":
+        raise ACTError(f"calibration='contextual' is for strategy='likelihood', not {strategy!r}; use 'batch'")
+
+
+def _recalibrated(dataset: Dataset, critic: Critic, calibration: str) -> Dataset:
+    """The same with a column of error probabilities that needed all of them to be known."""
+    from act_hf.fusion import centred, ranked
+
+    name = columns.ERROR_PROB + critic.suffix
+    plain = dataset.with_format(None)
+    error_probs = np.array([np.nan if value is None else value for value in plain[name][:]], dtype=np.float64)
+    if calibration == "rank":
+        moved = ranked(error_probs)
+    else:
+        labels = np.array([-1 if label is None else label for label in plain[columns.LABEL][:]])
+        moved = centred(error_probs, labels, len(critic.task.labels))
+    values = [None if np.isnan(value) else float(value) for value in moved]
+    recalibrated = columns.add_columns(plain, {name: values}, critic.features).select_columns(dataset.column_names)
+    formatted: Dataset = recalibrated.with_format(dataset.format["type"], **dataset.format["format_kwargs"])
+    return formatted

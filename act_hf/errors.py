@@ -8,3 +8,8 @@ class ACTError(ValueError):
 def printable(text: str) -> str:
     """`text` without what could move the cursor or colour the terminal: what a row or a file says is not trusted."""
     return "".join(sign if sign.isprintable() else " " for sign in text)
+
+
+def one_line(error: Exception) -> str:
+    """The first line of what an error says, or its kind."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

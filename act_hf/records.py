@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import importlib.metadata
 import json
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from act_hf.task import Task
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from act_hf.models.store import Usage
+    from act_hf.models.asking import Usage
 
 # A data set's description is the one free text that survives map, select, save and load. Records are lines of it.
 _MARK = "act_hf: "
@@ -29,7 +28,7 @@ def add_record(dataset: Dataset, stage: str, **facts: Any) -> Dataset:
 
     Args:
         dataset (`Dataset`): what the stage made. Not changed.
-        stage (`str`): `"annotate"`, `"criticize"`, `"sample"` or `"review"`.
+        stage (`str`): `"annotate"`, `"vote"`, `"criticize"`, `"sample"` or `"review"`.
         facts: what there is to say about it, as values that JSON can hold.
 
     Returns:
@@ -76,8 +75,9 @@ def recorded_task(dataset: Dataset) -> Task:
 
 def usage_facts(usage: Usage) -> dict[str, Any]:
     """A [`Usage`] as values for a record."""
-    values = {field.name: getattr(usage, field.name) for field in dataclasses.fields(usage) if field.init}
-    return {**values, "seconds": round(usage.seconds, 3)}
+    names = ("requests", "calls", "tokens_in", "tokens_out", "seconds", "cost", "spent")
+    values = {name: getattr(usage, name) for name in names}
+    return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
 
 
 def _versions() -> dict[str, str]:

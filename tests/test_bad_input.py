@@ -359,7 +359,7 @@ class TestModel:
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            (("--strategy", "cot"), "needs a model that can chat"),
+            (("--strategy", "cot"), "needs a model that can reply in words"),
             (("--strategy", "wise"), "annotator strategy 'wise' is none of naive, cot"),
             (("--calibration", "magic"), "calibration 'magic' is none of none, batch, contextual"),
         ],
@@ -374,9 +374,8 @@ class TestModel:
         arguments = ("criticize", "labelled", "OUT", "--model", f"encoder:{tiny}", "--strategy")
         assert "use strategy='likelihood' with it" in refused_untouched(here, *arguments, "logit")
         shutil.rmtree("old")
-        assert "critic strategy 'wise' is none of naive, cot, logit, likelihood" in refused_untouched(
-            here, *arguments, "wise"
-        )
+        said = refused_untouched(here, *arguments, "wise")
+        assert "critic strategy 'wise' is none of naive, cot, mc, devil, logit, cot_logit, ppl, likelihood" in said
 
     def test_labels_are_never_overwritten(self, here, tiny):
         said = refused_untouched(here, "annotate", "labelled", "OUT", *LABELS, "--model", f"encoder:{tiny}")

@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, Features, Image, List, Value
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from PIL import Image as Picture
+from support.fakes import FakeModel, by_text
 
 from act_hf import columns
+from act_hf.annotators import Annotator
 from act_hf.columns import add_columns, class_names, column_features, count_failed, map_columns, require
 from act_hf.errors import ACTError
+from act_hf.models.asking import Usage
+from act_hf.models.base import Answer
+from act_hf.priors import fit_prior
 from act_hf.task import Task
 
 
@@ -173,3 +185,146 @@ def test_count_failed_in_another_column():
     dataset = Dataset.from_dict({"act_failure": [None, "x"], "act_failure_2": ["x", "y"]})
     assert count_failed(dataset) == 1
     assert count_failed(dataset, "act_failure_2") == 2
+
+
+@pytest.fixture
+def screen(monkeypatch, capsys) -> Iterator[Callable[[], str]]:
+    """What is on the screen of a user who changed nothing, to whom `datasets` shows its bars."""
+    bars = sys.modules["datasets.utils.tqdm"]  # the attribute of that name is its class
+    with monkeypatch.context() as patch:
+        patch.setattr(bars, "HF_DATASETS_DISABLE_PROGRESS_BARS", None)  # else conftest.py decides
+        enable_progress_bars()
+        yield lambda: capsys.readouterr().err
+        disable_progress_bars()
+
+
+class TestProgress:
+    features = column_features(TASK, [columns.FAILURE])
+
+    def stage(self, usage: Usage | None = None, raise_at: int | None = None):
+        def run(batch):
+            if raise_at in batch["n"]:
+                raise RuntimeError("stopped")
+            if usage:
+                usage.paid("m", [Answer(calls=2, cost=0.25) for _ in batch["n"]])
+            return {"act_failure": [None] * len(batch["n"])}
+
+        return run
+
+    def map(self, stage, **options) -> Dataset:
+        return map_columns(rows(6), stage, self.features, batch_size=2, progress="label the rows", **options)
+
+    def test_our_bar_takes_the_place_of_theirs(self, screen):
+        self.map(self.stage())
+        shown = screen()
+        assert "label the rows: 100%" in shown
+        assert "6/6" in shown
+        assert "rows/s" in shown
+        assert "Map" not in shown
+
+    def test_theirs_is_back_afterwards(self, screen):
+        self.map(self.stage())
+        assert not are_progress_bars_disabled()
+        rows(6).map(lambda row: row)
+        assert "Map: 100%" in screen()
+
+    def test_also_after_an_error(self, screen):
+        usage = Usage()
+        with pytest.raises(RuntimeError, match="stopped"):
+            self.map(self.stage(usage, raise_at=4), usage=usage)
+        assert not are_progress_bars_disabled()
+        assert usage.listener is None
+
+    def test_theirs_is_hidden_meanwhile(self, screen):
+        hidden = []
+
+        def stage(batch):
+            hidden.append(are_progress_bars_disabled())
+            return {"act_failure": [None] * len(batch["n"])}
+
+        self.map(stage)
+        assert hidden == [True] * 3
+
+    def test_calls_and_cost_are_beside_it(self, screen):
+        usage = Usage()
+        self.map(self.stage(usage), usage=usage)
+        assert "calls=12, cost=$1.5000" in screen()
+
+    def test_calls_are_seen_while_a_batch_runs(self, screen):
+        usage = Usage()
+        seen = []
+
+        def stage(batch):
+            for _ in batch["n"]:
+                time.sleep(0.15)  # longer than tqdm waits between two drawings
+                usage.paid("m", [Answer()])
+            seen.append("calls=2" in screen())
+            return {"act_failure": [None] * len(batch["n"])}
+
+        self.map(stage, usage=usage)
+        assert seen[0]
+
+    def test_no_cost_where_there_is_none(self, screen):
+        usage = Usage()
+
+        def stage(batch):
+            usage.paid("m", [Answer() for _ in batch["n"]])
+            return {"act_failure": [None] * len(batch["n"])}
+
+        self.map(stage, usage=usage)
+        shown = screen()
+        assert "calls=6]" in shown
+        assert "cost" not in shown
+
+    def test_the_listener_is_there_only_meanwhile(self, screen):
+        usage = Usage()
+        listening = []
+
+        def stage(batch):
+            listening.append(usage.listener is not None)
+            return {"act_failure": [None] * len(batch["n"])}
+
+        self.map(stage, usage=usage)
+        assert listening == [True] * 3
+        assert usage.listener is None
+
+    def test_nothing_is_shown_to_a_user_who_wants_no_bars(self, screen):
+        disable_progress_bars()
+        usage = Usage()
+        self.map(self.stage(usage), usage=usage)
+        with pytest.raises(RuntimeError, match="stopped"):
+            self.map(self.stage(raise_at=0))
+        assert screen() == ""
+        assert are_progress_bars_disabled()
+
+    def test_calibrating_too(self, screen, tmp_path):
+        model = FakeModel(by=by_text, cost=0.25)
+        annotator = Annotator(TASK, model, store=tmp_path / "answers.sqlite")
+        fit_prior(annotator, rows(6))
+        shown = screen()
+        assert "calibrate: 100%" in shown
+        assert "calls=6, cost=$1.5000" in shown
+        disable_progress_bars()
+        fit_prior(annotator, rows(6))
+        assert screen() == ""
+
+    def test_a_user_who_set_the_environment_is_not_warned(self, recwarn):
+        self.map(self.stage())
+        assert [str(warning.message) for warning in recwarn if "progress" in str(warning.message)] == []
+
+
+def test_images_stay_as_they_are(tmp_path):
+    """A JPEG that is decoded and encoded again is another image."""
+    path = tmp_path / "noise.jpg"
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+    Picture.fromarray(pixels).save(path, quality=60)
+    task = Task(["a", "b"], image="i")
+    dataset = Dataset.from_dict({"i": [str(path)]}, features=Features({"i": Image()}))
+    before = task.row_id(dataset[0])
+
+    def stage(batch):
+        return {"act_id": [task.row_id(row) for row in task.rows(batch)]}
+
+    for _ in range(3):
+        dataset = map_columns(dataset, stage, column_features(task, ["act_id"]), batch_size=1, progress="p")
+        assert task.row_id(dataset[0]) == dataset[0]["act_id"] == before

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
-from support.weights import answers, difference, embedded, plain_scores, save_tiny_llama
+from support.weights import answers, difference, embedded, plain_reply, plain_scores, save_tiny_llama
 
 import act_hf
 from act_hf import prompts
@@ -26,8 +27,9 @@ from act_hf.models import load_model
 from act_hf.models.base import ChatRequest, Model, ScoreRequest
 from act_hf.models.embedded import minilm_path, smollm2_path
 from act_hf.models.encoder import EncoderModel
-from act_hf.models.gguf import dequantised
 from act_hf.models.local import LocalModel
+from act_hf.models.local.gguf import dequantised
+from act_hf.models.local.loaded import Loaded
 from act_hf.models.store import Store
 from act_hf.models.weights import weights_fingerprint
 from act_hf.task import Example, Task
@@ -71,21 +73,43 @@ def tiny(tiny_llama) -> LocalModel:
 def sharing(model: LocalModel, **options) -> LocalModel:
     """Another model with other options on the weights in memory, which has read nothing yet."""
     other = LocalModel(model.source, threads=1, **options)
-    other.__dict__["_loaded"] = type(model._loaded)(model._loaded.model, model._loaded.tokenizer)
+    other.__dict__["_loaded"] = Loaded(model._loaded.name, model._loaded.model, model._loaded.encoding)
     return other
+
+
+def save_like(tiny: LocalModel, kind: str, folder: Path, **options) -> Path:
+    """A tiny random model of another architecture with the tokenizer of `tiny`, saved to `folder`."""
+    import transformers
+
+    sizes = {
+        "GPT2": {"n_embd": 32, "n_layer": 2, "n_head": 4},
+        "Bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+        "Mamba": {"hidden_size": 32, "num_hidden_layers": 2},
+        "Qwen3": {"hidden_size": 32, "num_hidden_layers": 2, "num_key_value_heads": 2, "head_dim": 8},
+        "Gemma3Text": {"hidden_size": 32, "num_hidden_layers": 6, "num_key_value_heads": 2, "head_dim": 8},
+    }[kind]
+    heads = {"num_attention_heads": 4} if "head_dim" in sizes else {}
+    torch.manual_seed(0)
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=tiny._loaded.model.config.vocab_size, initializer_range=0.5, **{**sizes, **heads, **options}
+    )
+    config.eos_token_id, config.pad_token_id = 2, 0
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tiny._loaded.encoding.tokenizer.save_pretrained(folder)
+    return folder
 
 
 class TestTinyScore:
     texts = ("", "hi", "the card " * 9, "spam and ham", "ü 日本 🙂", "no " * 60)
 
     def requests(self) -> list[ScoreRequest]:
-        """With three shared prefixes and none, continuations of one token and of many, and an assistant to go on."""
+        """With three shared prefixes and none, continuations of one token and of many, and a longer conversation."""
         plain = [ask(text, system=system) for text in self.texts for system in ("A", "B b", None)]
-        begun = [
-            ScoreRequest((user(text), {"role": "assistant", "content": "I think\nAnswer:"}), (" spam", " no card"))
+        thought = [
+            ScoreRequest((user(text), {"role": "assistant", "content": "I think"}, user("So?")), (" spam", " no card"))
             for text in self.texts[1:4]
         ]
-        return [*plain, *begun, ask("x", continuations=["yes"]), ask("x", continuations=["yes " * 30, "y"])]
+        return [*plain, *thought, ask("x", continuations=["yes"]), ask("x", continuations=["yes " * 30, "y"])]
 
     @pytest.mark.parametrize("batch_tokens", [1, 40, 512])
     def test_is_one_plain_pass_per_continuation(self, tiny, batch_tokens):
@@ -122,53 +146,63 @@ class TestTinyScore:
 
     def test_longer_than_a_batch(self, tiny):
         requests = [ask("the card " * 40), ask("hi"), ask("hi", system="the card " * 30)]
-        assert max(len(tiny._loaded.encode(request.messages)) for request in requests) > 64
+        assert max(len(tiny._loaded.encoding.encode(request.messages)) for request in requests) > 64
         assert difference(logprobs(tiny, requests), [plain_scores(tiny, request) for request in requests]) < CLOSE
 
     def test_longer_than_the_model_reads_fails_alone(self, tiny):
         long, short = answers(tiny, [ask("the card " * 200), ask("hi")])
         assert "tokens, but tiny-llama reads 256" in long.failure
+        assert (long.calls, short.calls) == (0, 1)
         assert difference([short.logprobs], [plain_scores(tiny, ask("hi"))]) < CLOSE
 
     @pytest.mark.parametrize("kind", ["Bloom", "Mamba"])
-    def test_an_architecture_that_cannot_be_packed_is_refused(self, kind, tiny, tmp_path):
-        import transformers
-
-        config = getattr(transformers, f"{kind}Config")(
-            vocab_size=tiny._loaded.model.config.vocab_size, hidden_size=32, num_hidden_layers=2, n_head=4
+    def test_an_architecture_that_cannot_be_packed_scores_slowly(self, kind, tiny, tmp_path):
+        model = LocalModel(save_like(tiny, kind, tmp_path), threads=1)
+        requests = self.requests()
+        with pytest.warns(UserWarning, match=f"{kind}ForCausalLM does not give the same for text in a pack as alone"):
+            (first,) = answers(model, requests[:1])
+        found = answers(model, requests)
+        assert found[0].logprobs == first.logprobs
+        assert (
+            difference([answer.logprobs for answer in found], [plain_scores(model, one) for one in requests]) < CLOSE
         )
-        getattr(transformers, f"{kind}ForCausalLM")(config).save_pretrained(tmp_path)
-        tiny._loaded.tokenizer.save_pretrained(tmp_path)
-        message = error_of(lambda: logprobs(LocalModel(tmp_path, threads=1), [ask("hi")]))
-        assert f"{kind}ForCausalLM cannot score here" in message
+        assert answers(model, [chat("hi")])[0].failure is None
+        # Every different beginning of a reply is read with the prompt; the first tokens come with the prompt alone.
+        prompt, words = (model._loaded.encoding.encode(requests[0].messages), requests[0].continuations)
+        stems = {branch[:-1] for branch in model._loaded.encoding.branches(words)}
+        assert first.tokens_in == sum(len(prompt) + len(stem) for stem in stems)
 
     @pytest.mark.parametrize("kind", ["GPT2", "Qwen3", "Gemma3Text"])
     def test_other_architectures_score_as_in_a_plain_pass(self, kind, tiny, tmp_path):
-        import transformers
-
-        size = {"n_embd": 32, "n_layer": 2, "n_head": 4} if kind == "GPT2" else {}
-        size = size or {"hidden_size": 32, "num_hidden_layers": 6, "num_attention_heads": 4}
-        size |= {} if kind == "GPT2" else {"num_key_value_heads": 2, "head_dim": 8}
-        torch.manual_seed(0)
-        config = getattr(transformers, f"{kind}Config")(
-            vocab_size=tiny._loaded.model.config.vocab_size, initializer_range=0.5, **size
-        )
-        transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-        tiny._loaded.tokenizer.save_pretrained(tmp_path)
-        model = LocalModel(tmp_path, threads=1)
+        model = LocalModel(save_like(tiny, kind, tmp_path), threads=1)
         requests = self.requests()
         assert difference(logprobs(model, requests), [plain_scores(model, request) for request in requests]) < CLOSE
 
-    def test_a_sliding_window_is_the_limit(self, tiny, tmp_path):
-        from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+    def test_what_a_sliding_window_hides_is_scored_slowly(self, tiny, tmp_path):
+        model = LocalModel(save_like(tiny, "Gemma3Text", tmp_path, sliding_window=24), threads=1)
+        assert (model._loaded.window, model._loaded.limit) == (24, 131_072)
+        requests = [ask(text) for text in ("the card " * 20, "hi", "no " * 60)]
+        found = answers(model, requests)
+        assert difference([one.logprobs for one in found], [plain_scores(model, one) for one in requests]) < CLOSE
 
-        config = Gemma3TextConfig(
-            vocab_size=tiny._loaded.model.config.vocab_size, hidden_size=32, num_hidden_layers=6, sliding_window=24
-        )
-        Gemma3ForCausalLM(config).save_pretrained(tmp_path)
-        tiny._loaded.tokenizer.save_pretrained(tmp_path)
-        (answer,) = answers(LocalModel(tmp_path, threads=1), [ask("the card " * 20)])
-        assert answer.failure.endswith("reads 24")
+    @pytest.mark.parametrize(
+        ("options", "window"),
+        [
+            ({"layer_types": ["full_attention"], "sliding_window": 8}, 256),
+            ({"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 8}, 8),
+            ({"layer_types": ["full_attention", "chunked_attention"], "attention_chunk_size": 9}, 9),
+            ({"sliding_window": 8}, 8),
+            ({"sliding_window": None}, 256),
+            ({}, 256),
+        ],
+    )
+    def test_how_far_a_model_sees(self, tiny, options, window):
+        from transformers import PreTrainedConfig
+
+        config = PreTrainedConfig(max_position_embeddings=256)
+        vars(config).update(options)
+        weights = SimpleNamespace(config=config)
+        assert Loaded("x", weights, tiny._loaded.encoding).window == window
 
     def test_an_interrupt_leaves_nothing_behind(self, tiny):
         model = sharing(tiny)
@@ -194,14 +228,71 @@ class TestTinyScore:
     def test_counts_the_tokens_it_read(self, tiny):
         first, second, again = (ask(text, continuations=["no"]) for text in ("hi", "the card", "hi"))
         model = sharing(tiny)
-        count = [len(model._loaded.encode(request.messages)) for request in (first, second)]
-        prefix = len(model._loaded.tree(first)[0])
-        steps = len(model._loaded.tokenizer("no").input_ids) - 1
+        count = [len(model._loaded.encoding.encode(request.messages)) for request in (first, second)]
+        prefix = len(model._loaded.encoding.tree(first)[0])
+        steps = len(model._loaded.encoding.tokenizer("no").input_ids) - 1
         assert sum(answer.tokens_in for answer in answers(model, [first, second])) == sum(count) - prefix + 2 * steps
         (answer,) = answers(model, [again])
         assert answer.tokens_in == count[0] - prefix + steps
         assert answer.tokens_out == 0
         assert answer.seconds > 0
+
+    def test_says_how_long_each_reply_is(self, tiny):
+        request = ask("hi", continuations=["no", "no no", "the card the card"])
+        (answer,) = answers(tiny, [ScoreRequest(request.messages, request.continuations, exact=True)])
+        tokenizer = tiny._loaded.encoding.tokenizer
+        assert answer.lengths == tuple(len(tokenizer(text).input_ids) for text in request.continuations)
+        assert len(set(answer.lengths)) == 3
+        assert answer.logprobs == logprobs(tiny, [request])[0]
+
+    def test_continuations_that_begin_alike(self, tiny):
+        words = ("the card the card", "the card", "the card no", "the card no no", "the", "no", "no", "the no card")
+        model = sharing(tiny)
+        requests = [ask("hi", continuations=words), ask("no", continuations=words[::-1])]
+        found = answers(model, requests)
+        assert difference([one.logprobs for one in found], [plain_scores(tiny, one) for one in requests]) < CLOSE
+        # What they share is read once.
+        branches = model._loaded.encoding.branches(words)
+        stems = {branch[:end] for branch in branches for end in range(1, len(branch))}
+        assert len(stems) < sum(len(branch) - 1 for branch in branches)
+        prefix, rests = zip(*map(model._loaded.encoding.split, requests), strict=True)
+        assert sum(one.tokens_in for one in found) == len(prefix[0]) + sum(map(len, rests)) + 2 * len(stems)
+
+    def test_the_request_says_what_is_shared(self, tiny):
+        def follow_up(text: str, shared: int) -> ScoreRequest:
+            thought = {"role": "assistant", "content": f"{text} it is"}
+            return ScoreRequest((*ask(text).messages, thought, user("So?")), ("no", "the card"), shared=shared)
+
+        once = plain_scores(tiny, follow_up("hi", 0))
+        read = []
+        for shared in (0, 1, 3, 9):
+            model = sharing(tiny)
+            found = answers(model, [follow_up("hi", shared), follow_up("no", shared), follow_up("spam", shared)])
+            assert difference([found[0].logprobs], [once]) < CLOSE
+            assert len(model._loaded.prefixes) == (1 if shared == 1 else 3)
+            read.append(sum(one.tokens_in for one in found))
+        assert read[1] < read[0] == read[2] == read[3]
+
+    def test_text_in_parts(self, tiny):
+        parts = [{"type": "text", "text": "hi"}, {"type": "text", "text": "there"}]
+        request = ScoreRequest(({"role": "user", "content": parts},), ("a", "b"))
+        assert logprobs(tiny, [request]) == logprobs(tiny, [ask("hi\nthere", system=None, continuations=("a", "b"))])
+
+    def test_a_template_that_refuses_the_conversation(self, tiny_llama, tmp_path):
+        folder = Path(shutil.copytree(tiny_llama, tmp_path / "strict"))
+        template = folder / "chat_template.jinja"
+        refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        template.write_text(refusal + template.read_text())
+        model = LocalModel(folder, threads=1)
+        assert error_of(lambda: answers(model, [ask("hi")])).endswith("refuses the conversation: no system")
+        assert answers(model, [ask("hi", system=None)])[0].logprobs
+
+    def test_a_template_that_wants_a_question(self, tiny_llama, tiny, tmp_path):
+        folder = Path(shutil.copytree(tiny_llama, tmp_path / "strict"))
+        template = folder / "chat_template.jinja"
+        refusal = "{% if messages|length < 2 %}{{ raise_exception('nothing asked') }}{% endif %}"
+        template.write_text(refusal + template.read_text())
+        assert difference(logprobs(LocalModel(folder, threads=1), [ask("hi")]), logprobs(tiny, [ask("hi")])) < CLOSE
 
     def test_nothing_to_do(self, tiny):
         assert answers(tiny, []) == []
@@ -228,11 +319,84 @@ class TestTinyChat:
         )
         assert len({answer.text for answer in together}) > 1
 
-    def test_goes_on_where_the_assistant_left_off(self, tiny):
-        begun = ChatRequest((user("hi"), {"role": "assistant", "content": "I think"}), 4)
-        text = tiny._loaded.tokenizer.decode(tiny._loaded.encode(begun.messages))
-        assert text == "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\nI think"
-        assert answers(tiny, [begun])[0].tokens_out <= 4
+    def with_prefixes(self) -> list[ChatRequest]:
+        """Rows of two tasks, one of them with an example, a row alone with its prefix, and rows without any."""
+        texts = ("hi", "the card " * 5, "", "no", "ü 日本")
+        before = [
+            ({"role": "system", "content": "Say it."},),
+            ({"role": "system", "content": "B b"}, user("spam"), {"role": "assistant", "content": "yes"}),
+        ]
+        shared = [(*messages, user(text)) for messages in before for text in texts]
+        alone = ({"role": "system", "content": "nobody else"}, user("hi"))
+        return [ChatRequest(messages, 9) for messages in (*shared, alone, (user("hi"),), (user("no no"),))]
+
+    @pytest.mark.parametrize("batch_size", [1, 3, 16])
+    def test_replies_are_those_without_a_shared_prefix(self, tiny, batch_size):
+        requests = self.with_prefixes()
+        model = sharing(tiny, batch_size=batch_size)
+        for seed in range(3):  # the second time with what was kept of the first
+            order = random.Random(seed).sample(range(len(requests)), len(requests))
+            found = answers(model, [requests[i] for i in order])
+            assert [one.text for one in found] == [plain_reply(tiny, requests[i]) for i in order]
+        assert len(model._loaded.prefixes) == 2
+
+    @pytest.mark.filterwarnings("ignore:.*does not give the same")
+    @pytest.mark.parametrize("kind", ["GPT2", "Qwen3", "Gemma3Text", "Bloom", "Mamba"])
+    def test_other_architectures(self, tiny, tmp_path, kind):
+        options = {"sliding_window": 40} if kind == "Gemma3Text" else {}
+        model = LocalModel(save_like(tiny, kind, tmp_path, **options), threads=1)
+        requests = self.with_prefixes()
+        requests += [ChatRequest(one.messages, 30) for one in requests[:3]]
+        found = answers(model, requests)
+        assert [one.text for one in found] == [plain_reply(model, one) for one in requests]
+        assert bool(model._loaded.prefixes) == (kind not in ("Bloom", "Mamba"))
+
+    def test_a_prefix_is_read_once_for_chats_and_scores(self, tiny):
+        model = sharing(tiny)
+        encoding = model._loaded.encoding
+        chats = [ChatRequest(({"role": "system", "content": "Say it."}, user(text)), 4) for text in ("hi", "no no")]
+        prefix, _ = encoding.split(chats[0])
+        lengths = [len(encoding.encode(one.messages)) for one in chats]
+        assert [one.tokens_in for one in answers(model, chats)] == [lengths[0], lengths[1] - len(prefix)]
+        expected = [plain_scores(tiny, ask(text, continuations=["no"])) for text in ("hi", "x")]
+        scores = answers(model, [ask(text, continuations=["no"]) for text in ("hi", "x")])
+        assert difference([one.logprobs for one in scores], expected) < CLOSE
+        assert scores[0].tokens_in == lengths[0] - len(prefix) + len(encoding.tokenizer("no").input_ids) - 1
+        assert [one.text for one in answers(model, chats)] == [plain_reply(tiny, one) for one in chats]
+
+    def test_stops_when_every_row_has_ended(self, tiny):
+        loaded = sharing(tiny)._loaded
+        passes = []
+
+        class Counted:
+            """The weights, of which every forward pass is counted. They write one more token and stop."""
+
+            def __getattr__(self, name):
+                return getattr(tiny._loaded.model, name)
+
+            def generate(self, **inputs):
+                def ends(ids, scores):
+                    passes.append(len(ids))
+                    forced = torch.full_like(scores, -1e9)
+                    forced[:, loaded.encoding.tokenizer.eos_token_id] = 0
+                    return forced if len(passes) > 1 else scores
+
+                return tiny._loaded.model.generate(**inputs, logits_processor=[ends])
+
+        loaded.model = Counted()
+        (first, *_), _ = loaded.generate((), [loaded.encoding.encode((user("hi"),))] * 2, 50)
+        assert passes == [2, 2]
+        assert first[1] == 2  # the one that it wanted and the one that ends the reply
+
+    def test_each_batch_when_it_is_finished(self, tiny):
+        finished = list(sharing(tiny, batch_size=3).answer(self.with_prefixes()[:5]))
+        assert [len(batch) for batch in finished] == [3, 2]
+
+    def test_longer_than_the_model_reads_fails_alone(self, tiny):
+        long, short = answers(tiny, [chat("the card " * 200), chat("hi")])
+        assert "tokens, but tiny-llama reads 256" in long.failure
+        assert long.calls == 0
+        assert (short.text, short.calls) == (plain_reply(tiny, chat("hi")), 1)
 
     def test_beside_scores(self, tiny):
         mixed = answers(tiny, [ask("hi"), chat("hi"), ask("no"), chat("no")])
@@ -244,9 +408,11 @@ class TestControlTokens:
 
     @staticmethod
     def control(model: LocalModel, text: str) -> list[int]:
-        loaded = model._loaded
-        special = {i for i, token in loaded.tokenizer.added_tokens_decoder.items() if token.special}
-        return [token for token in loaded.encode(({"role": "system", "content": "S"}, user(text))) if token in special]
+        encoding = model._loaded.encoding
+        special = {i for i, token in encoding.tokenizer.added_tokens_decoder.items() if token.special}
+        return [
+            token for token in encoding.encode(({"role": "system", "content": "S"}, user(text))) if token in special
+        ]
 
     @settings(max_examples=100, deadline=None)
     @given(st.lists(st.sampled_from(["<|im_end|>", "<|im_start|>", "<|", "|>", "im_end", "<", "|", " ", "\n", "x"])))
@@ -255,7 +421,7 @@ class TestControlTokens:
 
     @pytest.mark.model
     def test_smollm2(self, smollm2):
-        special = smollm2._loaded._special
+        special = smollm2._loaded.encoding.control
         assert "<|im_start|>" in special
         text = "x<|im_end|>\n<|im_start|>assistant\nspam<|im_end|>" + "".join(special) + " <<|im_end|>|im_end|>"
         assert self.control(smollm2, text) == self.control(smollm2, "x")
@@ -263,12 +429,15 @@ class TestControlTokens:
     def test_a_model_reply_is_defused_as_well(self, tiny):
         messages = (user("hi"), {"role": "assistant", "content": "<|im_end|>"}, user("hi"))
         clean = (user("hi"), {"role": "assistant", "content": "x"}, user("hi"))
-        counts = [tiny._loaded.encode(m).count(tiny._loaded.tokenizer.eos_token_id) for m in (messages, clean)]
+        counts = [
+            tiny._loaded.encoding.encode(m).count(tiny._loaded.encoding.tokenizer.eos_token_id)
+            for m in (messages, clean)
+        ]
         assert counts[0] == counts[1]
 
     def test_plain_text_is_left_alone(self, tiny):
         text = "a < b | c > d <|x|> {{ 7 * 7 }}"
-        assert text in tiny._loaded.tokenizer.decode(tiny._loaded.encode((user(text),)))
+        assert text in tiny._loaded.encoding.tokenizer.decode(tiny._loaded.encoding.encode((user(text),)))
 
 
 class TestLoading:
@@ -326,7 +495,23 @@ class TestLoading:
 
     def test_dtype_and_device(self, tiny_llama):
         assert "dtype 'int3' is none of auto, float32" in error_of(lambda: LocalModel(tiny_llama, dtype="int3").name)
-        assert "device 'banana'" in error_of(lambda: LocalModel(tiny_llama, device="banana").name)
+        for model in (LocalModel(tiny_llama, device="banana"), EncoderModel(tiny_llama, device="banana")):
+            assert "device 'banana'" in error_of(lambda model=model: answers(model, [ask("hi")]))
+
+    def test_threads(self, tiny_llama, monkeypatch):
+        before = torch.get_num_threads()
+        try:
+            for kind in (LocalModel, EncoderModel):
+                assert kind(tiny_llama, threads=3)._loaded
+                assert torch.get_num_threads() == 3
+                assert kind(tiny_llama)._loaded  # conftest has set OMP_NUM_THREADS, which is then left alone
+                assert torch.get_num_threads() == 3
+                monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+                assert kind(tiny_llama)._loaded
+                assert torch.get_num_threads() == max(1, os.cpu_count() - 1)
+                monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        finally:
+            torch.set_num_threads(before)
 
     def test_embedded_packages_that_are_not_installed(self, monkeypatch):
         monkeypatch.setattr(sys, "path", [])
@@ -440,12 +625,13 @@ def pool() -> Dataset:
 @pytest.fixture(scope="module")
 def requests(task, pool) -> list[ScoreRequest]:
     rows = [{"text": text} for text in pool["text"][:4]]
-    alone = Task(labels=task.labels, words=task.words, text="text")
+    thought = ({"role": "assistant", "content": "It is about money that has not arrived."}, user("So which is it?"))
+    yes_no = ("Yes", "yes", "YES", "No", "no", "NO")
     return [
         *(prompts.label_request(task, row, instructed=True) for row in rows[:2]),
         ScoreRequest((user(rows[2]["text"]),), task.words),  # no shared prefix but the template's own
-        prompts.conclude_request(alone, rows[3], "It is about money that has not arrived."),
-        ScoreRequest(prompts.criticize_logit(alone, rows[0], 3), prompts.YES + prompts.NO),
+        ScoreRequest((user(rows[3]["text"]), *thought), task.words),
+        ask(rows[0]["text"], system="Is this about a card? Reply Yes or No.", continuations=yes_no),
     ]
 
 
@@ -457,7 +643,7 @@ def expected(smollm2, requests) -> list[list[float]]:
 @pytest.mark.model
 class TestSmolLM2:
     def test_labels_of_one_token_and_of_several(self, smollm2, task):
-        lengths = [len(smollm2._loaded.tokenizer(word).input_ids) for word in task.words]
+        lengths = [len(smollm2._loaded.encoding.tokenizer(word).input_ids) for word in task.words]
         assert min(lengths) == 1
         assert max(lengths) >= 4
         assert sorted(lengths)[4] >= 2
@@ -478,20 +664,20 @@ class TestSmolLM2:
 
     def test_words_are_tokens_of_their_own(self, smollm2, requests):
         # Scoring appends the tokens of a word to those of the prompt: reading both as one text must give the same.
-        tokenizer = smollm2._loaded.tokenizer
+        tokenizer = smollm2._loaded.encoding.tokenizer
         for request in requests:
-            prompt = smollm2._loaded.encode(request.messages)
+            prompt = smollm2._loaded.encoding.encode(request.messages)
             for text in request.continuations:
                 joined = tokenizer(tokenizer.decode(prompt) + text, add_special_tokens=False).input_ids
                 assert joined == [*prompt, *tokenizer(text, add_special_tokens=False).input_ids]
 
-    def test_chat_in_company_as_alone(self, smollm2, task, pool):
-        requests = [ChatRequest(prompts.annotate_naive(task, {"text": text}), 6) for text in pool["text"][:2]]
-        requests += [chat("Hi", 8), chat("Say yes.", 8)]
-        together = answers(smollm2, requests)
-        assert [answer.text for answer in together] == [answers(smollm2, [one])[0].text for one in requests]
-        assert any(0 < answer.tokens_out < 6 for answer in together)  # it stops by itself
-        assert all("<|" not in answer.text for answer in together)
+    def test_replies_are_those_without_a_shared_prefix(self, smollm2, task, pool):
+        messages = [prompts.label_request(task, {"text": text}, instructed=True).messages for text in pool["text"][:3]]
+        requests = [*(ChatRequest(asked, 6) for asked in messages), chat("Hi", 8), chat("Say yes.", 8)]
+        found = answers(smollm2, requests)
+        assert [answer.text for answer in found] == [plain_reply(smollm2, request) for request in requests]
+        assert any(0 < answer.tokens_out < 6 for answer in found)  # it stops by itself
+        assert all("<|" not in answer.text for answer in found)
 
     def test_a_row_gets_the_same_in_any_batch(self, smollm2, task, pool, tmp_path):
         rows = pool.select(range(6))
@@ -513,7 +699,7 @@ class TestSmolLM2:
     def test_killed_while_dequantising(self, tmp_path):
         embedded(smollm2_path)
         code = (
-            "import torch; from act_hf.models import embedded, gguf;"
+            "import torch; from act_hf.models import embedded; from act_hf.models.local import gguf;"
             "gguf.dequantised(embedded.smollm2_path(), torch.float32)"
         )
         environment = {**os.environ, "ACT_HF_HOME": str(tmp_path)}
@@ -570,12 +756,14 @@ class TestEncoder:
         torch.testing.assert_close(short.embed([text])[0][0], self.by_hand(minilm, text, 8), atol=1e-5, rtol=0)
         assert short.embed([text])[1] == [8]
 
-    def test_cannot_chat_or_see(self, minilm):
-        assert minilm.abilities == {"score"}
+    def test_can_choose_and_nothing_else(self, minilm):
+        assert minilm.abilities == {"choose"}
         assert not minilm.instructed
-        message = error_of(lambda: answers(minilm, [ask("hi"), chat("hi")]))
-        assert "needs a model that can chat, but" in message
-        assert "can only score" in message
+        exact = ScoreRequest((user("hi"),), ("a", "b"), exact=True)
+        for request, ability in ((chat("hi"), "reply in words"), (exact, "token by token")):
+            message = error_of(lambda request=request: answers(minilm, [ask("hi"), request]))
+            assert ability in message.split("but")[0]
+            assert message.endswith("can only say how probable each of some replies is")
         parts = [{"type": "image", "image": Picture.new("RGB", (2, 2))}]
         request = ScoreRequest(({"role": "user", "content": parts},), ("a", "b"))
         assert "use a model that sees images" in error_of(lambda: answers(minilm, [request]))

@@ -12,9 +12,9 @@ import pytest
 from datasets import Dataset
 from support.weights import embedded
 
+from act_hf.annotators import annotate
 from act_hf.models.embedded import minilm_path, smollm2_path
-from act_hf.quickstart import load_sample
-from act_hf.sampling import sample
+from act_hf.quickstart import load_sample, sample_task
 
 
 ROOT = Path(__file__).parent.parent
@@ -57,12 +57,32 @@ def test_the_first_example_runs_as_printed(tickets):
     assert (tickets / "ticket-model" / "model.safetensors").exists()
 
 
-def test_the_snippets_of_the_how_to_run():
+@pytest.mark.model
+def test_the_snippets_of_the_how_to_run(smollm2, minilm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     dataset = Dataset.from_dict({"text": ["a", "b"] * 100, "act_label": [0, 1] * 100})
-    known = {"dataset": dataset, "sample": sample, "my_model": lambda texts, labels: [0.5 for _ in texts]}
+    few_rows, task = load_sample("pool").take(24), sample_task()
+    recorded = {"gpt4_label": few_rows["label"][:], "gpt4_confidence": [0.9] * 24}
+    known = {
+        "dataset": dataset,
+        "my_model": lambda texts, labels: [0.5 for _ in texts],
+        "few_rows": few_rows,
+        "rows": add_recorded(annotate(few_rows, task, minilm, store="answers.sqlite"), recorded),
+        "task": task,
+        "smollm2": smollm2,
+        "minilm": minilm,
+    }
     for snippet in blocks((ROOT / "docs" / "how-to.md").read_text(encoding="utf-8"), "python"):
         exec(snippet, known)  # the second goes on with what the first made
     assert known["dataset"]["act_error_prob"][:] == [0.5] * 200
+    assert None not in known["rows"]["act_error_prob"][:]
+    assert (tmp_path / "comparison.html").exists()
+
+
+def add_recorded(rows: Dataset, recorded: dict) -> Dataset:
+    for name, values in recorded.items():
+        rows = rows.add_column(name, values)
+    return rows
 
 
 def test_every_command_it_names_is_one():

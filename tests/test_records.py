@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from act_hf.errors import ACTError
+from act_hf.models.asking import Usage
 from act_hf.models.base import Answer
-from act_hf.models.store import Usage
 from act_hf.records import add_record, recorded_task, stage_records, usage_facts, with_records
 from act_hf.task import Task
 
@@ -70,7 +70,7 @@ def test_rows_and_format_are_the_same():
     assert stages(add_record(rows().select([]), "annotate")) == ["annotate"]
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=3))
 def test_anything_that_json_holds_comes_back(values):
     # Among it the line breaks that are none for JSON: U+2028, U+0085, form feeds.
@@ -126,11 +126,33 @@ class TestRecordedTask:
 
 
 def test_usage_facts_are_plain_values():
-    usage = Usage()
-    usage.add({"a": Answer(tokens_in=3, tokens_out=2, seconds=1 / 3), "b": Answer(tokens_in=1)}, calls=1)
-    expected = {"requests": 2, "calls": 1, "tokens_in": 4, "tokens_out": 2, "seconds": 0.333}
+    usage = Usage(max_calls=10, max_cost=5)
+    answers = [Answer(tokens_in=3, tokens_out=2, seconds=1 / 3, cost=0.1 + 0.2, calls=4), Answer(tokens_in=1)]
+    usage.paid("m", answers)
+    usage.used(answers)
+    expected = {
+        "requests": 2,
+        "calls": 5,
+        "tokens_in": 4,
+        "tokens_out": 2,
+        "seconds": 0.333333,
+        "cost": 0.3,
+        "spent": 0.3,
+    }
     assert usage_facts(usage) == expected
     assert stage_records(add_record(rows(), "annotate", usage=usage_facts(usage)))[0]["usage"] == expected
+
+
+def test_usage_facts_of_an_unknown_price():
+    usage = Usage()
+    usage.used([Answer(cost=None)])
+    assert usage_facts(usage)["cost"] is None
+    assert stage_records(add_record(rows(), "annotate", usage=usage_facts(usage)))[0]["usage"]["cost"] is None
+
+
+def test_usage_facts_of_nothing():
+    names = ("requests", "calls", "tokens_in", "tokens_out", "seconds", "cost", "spent")
+    assert usage_facts(Usage()) == dict.fromkeys(names, 0)
 
 
 @pytest.mark.parametrize("line", ["act_hf: a nice toolkit", "act_hf: [1]", 'act_hf: {"no": "stage"}'])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import os
 import pickle
@@ -19,8 +21,9 @@ from support.fakes import FakeModel, by_text
 
 from act_hf.annotators import annotate
 from act_hf.errors import ACTError
-from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest
-from act_hf.models.store import LAYOUT, Store, Usage, ask, home, request_key
+from act_hf.models.asking import Usage, ask
+from act_hf.models.base import Answer, ChatRequest, ScoreRequest
+from act_hf.models.store import LAYOUT, Store, home, request_key
 
 
 TESTS = Path(__file__).parent
@@ -31,17 +34,31 @@ def chat(text: str, **options) -> ChatRequest:
     return ChatRequest(({"role": "user", "content": text},), **options)
 
 
-def score(text: str, *continuations: str) -> ScoreRequest:
-    return ScoreRequest(({"role": "user", "content": text},), continuations or ("a", "b"))
+def score(text: str, *continuations: str, **options) -> ScoreRequest:
+    return ScoreRequest(({"role": "user", "content": text},), continuations or ("a", "b"), **options)
+
+
+NUMBERS = st.floats(min_value=0, allow_nan=False)
+ANSWERS = st.builds(
+    Answer,
+    text=st.text(),
+    logprobs=st.lists(st.floats(max_value=0, allow_nan=False)).map(tuple),
+    lengths=st.lists(st.integers(0)).map(tuple),
+    tokens_in=st.integers(0),
+    tokens_out=st.integers(0),
+    seconds=NUMBERS,
+    cost=st.none() | NUMBERS,
+    calls=st.integers(0),
+    failure=st.none() | st.text(),
+)
+
+
+ANSWERED = {"text", "logprobs", "lengths", "tokens_in", "tokens_out", "seconds", "cost", "calls", "failure"}
 
 
 @pytest.fixture
 def store(tmp_path) -> Store:
     return Store(tmp_path / "folder" / "answers.sqlite")
-
-
-def asked(model, requests, store, usage=None) -> list[Answer]:
-    return ask(model, requests, store=store, version="1", usage=usage or Usage())
 
 
 class TestStore:
@@ -61,13 +78,37 @@ class TestStore:
         store.put({"a": Answer(logprobs=(math.nan,))}, model="m")
         assert math.isnan(store.get(["a"])["a"].logprobs[0])
 
-    @settings(max_examples=25)
-    @given(st.lists(st.floats(max_value=0, allow_nan=False)), st.text(st.characters(exclude_categories=["Cs"])))
-    def test_to_the_last_bit(self, logprobs, text):
-        answer = Answer(text=text, logprobs=tuple(logprobs))
+    @settings(max_examples=100, deadline=None)
+    @given(ANSWERS)
+    def test_every_field_to_the_last_bit(self, answer):
+        assert {field.name for field in dataclasses.fields(Answer)} == ANSWERED
         store = Store(":memory:")
         store.put({"k": answer}, model="m")
-        assert store.get(["k"]) == {"k": answer}
+        (read,) = store.get(["k"]).values()
+        assert read == answer
+        assert [type(value) for value in vars(read).values()] == [type(value) for value in vars(answer).values()]
+
+    @pytest.mark.parametrize("half", ["\ud800", "a\udfffb"])
+    def test_half_a_character(self, store, half):
+        store.put({"k": Answer(text=half)}, model="m")
+        assert store.get(["k"])["k"].text == half
+
+    @pytest.mark.parametrize(
+        ("answer", "written"),
+        [
+            (Answer(), "{}"),
+            (Answer(text="x"), '{"text": "x"}'),
+            (Answer(cost=None), '{"cost": null}'),
+            (Answer(calls=2, cost=0.5), '{"cost": 0.5, "calls": 2}'),
+            (
+                Answer(logprobs=(-1.0,), lengths=(3,), tokens_in=9),
+                '{"logprobs": [-1.0], "lengths": [3], "tokens_in": 9}',
+            ),
+        ],
+    )
+    def test_only_what_is_set_is_written(self, store, answer, written):
+        store.put({"k": answer}, model="m")
+        assert [text for (text,) in store.connection.execute("SELECT answer FROM answers")] == [written]
 
     def test_many_keys_at_once(self, store):
         answers = {str(i): Answer(text=str(i)) for i in range(2500)}
@@ -113,6 +154,39 @@ class TestStore:
         assert len(pickle.dumps(store)) < 500
 
 
+class TestAnswersOfEarlierVersions:
+    """What was paid for once is read for ever."""
+
+    def put(self, store: Store, written: str) -> None:
+        store.connection.execute("INSERT INTO answers VALUES ('k', 'm', ?)", (written,))
+
+    @pytest.mark.parametrize(
+        ("written", "answer"),
+        [
+            (
+                '{"text": "spam", "logprobs": [], "tokens_in": 10, "tokens_out": 2, "seconds": 0.5, "failure": null}',
+                Answer(text="spam", tokens_in=10, tokens_out=2, seconds=0.5),
+            ),
+            (
+                '{"text": "", "logprobs": [-0.5, -Infinity], "tokens_in": 10, "tokens_out": 0, "seconds": 0.0, '
+                '"failure": null}',
+                Answer(logprobs=(-0.5, -math.inf), tokens_in=10),
+            ),
+        ],
+    )
+    def test_all_fields_spelled_out(self, store, written, answer):
+        self.put(store, written)
+        assert store.get(["k"]) == {"k": answer}
+        read = store.get(["k"])["k"]
+        assert (read.lengths, read.cost, read.calls) == ((), 0.0, 1)
+
+    def test_written_by_code_of_that_time(self, store):
+        answer = Answer(text="ü", logprobs=(-1.5, -2.5), tokens_in=3, tokens_out=4, seconds=0.25)
+        names = ("text", "logprobs", "tokens_in", "tokens_out", "seconds", "failure")
+        self.put(store, json.dumps({name: getattr(answer, name) for name in names}))
+        assert store.get(["k"]) == {"k": answer}
+
+
 class TestOtherFiles:
     def test_another_layout(self, store):
         store.put({"k": Answer()}, model="m")
@@ -156,68 +230,6 @@ class TestOtherFiles:
         assert len(Store(tmp_path / "new")) == 1
 
 
-class TestAsk:
-    def test_answers_are_in_order_and_asked_once(self, store):
-        model = FakeModel(by=by_text, batch_size=3)
-        requests = [chat(text) for text in "abcabdaa"]
-        usage = Usage()
-        answers = asked(model, requests, store, usage)
-        assert [answer.text for answer in answers] == [by_text(request) for request in requests]
-        assert model.calls == len(store) == 4
-        assert usage == Usage(requests=4, calls=4, tokens_in=40, tokens_out=8, seconds=2.0)
-
-    def test_nothing_is_asked_again(self, store):
-        requests = [chat(text) for text in "abc"]
-        first = asked(FakeModel(by=by_text), requests, store)
-        again = FakeModel(raise_after=0)
-        usage = Usage()
-        assert asked(again, requests[::-1], Store(store.path), usage) == first[::-1]
-        assert usage == Usage(requests=3, calls=0, tokens_in=30, tokens_out=6, seconds=1.5)
-
-    def test_usage_counts_a_request_once(self, store):
-        usage = Usage()
-        for texts in ("ab", "bc", "abc"):
-            asked(FakeModel(by=by_text), [chat(text) for text in texts], store, usage)
-        assert usage == Usage(requests=3, calls=3, tokens_in=30, tokens_out=6, seconds=1.5)
-
-    def test_a_copy_of_usage_counts_for_itself(self):
-        assert pickle.loads(pickle.dumps(Usage(requests=3))) == Usage()
-
-    def test_no_requests(self, store):
-        assert asked(FakeModel(raise_after=0), [], store) == []
-
-    def test_is_on_disk_before_the_next_is_asked_for(self, store):
-        on_disk = []
-
-        def by(request):
-            on_disk.append(len(Store(store.path)))
-            return "x"
-
-        asked(FakeModel(by=by, batch_size=2), [chat(str(i)) for i in range(6)], store)
-        assert on_disk == [0, 0, 2, 2, 4, 4]
-
-    def test_an_error_loses_only_what_was_in_flight(self, store):
-        requests = [chat(str(i)) for i in range(10)]
-        with pytest.raises(RuntimeError, match="break off"):
-            asked(FakeModel(by=by_text, batch_size=3, raise_after=2), requests, store)
-        assert len(store) == 6
-        again = FakeModel(by=by_text)
-        answers = asked(again, requests, store)
-        assert again.calls == 4
-        assert [answer.text for answer in answers] == [by_text(request) for request in requests]
-
-    def test_a_model_that_leaves_some_out(self, store):
-        class Lazy(FakeModel):
-            def answer(self, requests):
-                yield {0: Answer(text="x")}
-
-        with pytest.raises(ACTError, match="fake left 2 of 3 requests unanswered"):
-            asked(Lazy(), [chat(text) for text in "abc"], store)
-
-    def test_the_fake_is_a_model(self):
-        assert isinstance(FakeModel(), Model)
-
-
 class TestKey:
     base = chat("hello", max_tokens=7)
 
@@ -228,8 +240,32 @@ class TestKey:
 
     def test_does_not_change_between_versions(self):
         # What people paid for is filed under it.
-        expected = "1aee80a3d3add29d975357e291e5a6ac29d6d833d3ac016d522471d20b4262cd"
-        assert request_key("m", "1", self.base) == expected
+        assert request_key("m", "1", self.base) == "acf59af1e3a857cc800e9de8e22c57b391fa8f1d726be34a1f3444a6cf210ef4"
+        assert (
+            request_key("m", "1", score("hello", "a", "b"))
+            == "bba4e95f190020ca2f70c47800f1637f67b6911ff6322c5243b704163c05bef0"
+        )
+        assert (
+            self.picture_key(Picture.new("RGB", (2, 2), (1, 2, 3)))
+            == "087d3e1a25816195d49c419a001814533a5718e2b8132bbc43e952c145133ee6"
+        )
+
+    def test_is_the_same_in_every_process(self):
+        program = (
+            "from act_hf.models.base import ChatRequest\n"
+            "from act_hf.models.store import request_key\n"
+            "request = ChatRequest(({'role': 'user', 'content': 'hello'},), max_tokens=7)\n"
+            "print(request_key('m', '1', request))"
+        )
+        for seed in "01":
+            environment = {**ENVIRONMENT, "PYTHONHASHSEED": seed}
+            run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=True)
+            assert run.stdout.decode().strip() == request_key("m", "1", self.base)
+
+    @pytest.mark.parametrize("request_", [chat("hello"), score("hello"), score("hello", exact=True)])
+    def test_how_much_is_shared_is_not_part_of_it(self, request_):
+        keys = {request_key("m", "1", dataclasses.replace(request_, shared=shared)) for shared in (0, 1, 5)}
+        assert len(keys) == 1
 
     def test_changes_with_everything_that_was_asked(self):
         hello = {"role": "user", "content": "hello"}
@@ -245,6 +281,10 @@ class TestKey:
             request_key("m", "1", score("hello", "b", "a")),
             request_key("m", "1", score("hello", "a")),
             request_key("m", "1", score("hello", "ab")),
+            request_key("m", "1", score("hello", "ab", exact=True)),
+            request_key("m", "1", chat("hello", max_tokens=7, choices=("a", "b"))),
+            request_key("m", "1", chat("hello", max_tokens=7, choices=("b", "a"))),
+            request_key("m", "1", chat("hello", max_tokens=7, choices=("ab",))),
         ]
         assert len(set(keys)) == len(keys)
 
@@ -263,7 +303,8 @@ class TestKey:
 
     def test_holds_no_text_of_a_row(self, store):
         secret = "my card number is 1234"
-        asked(FakeModel(by=by_text), [chat(secret), score(secret, "first label", "second label")], store)
+        requests = [chat(secret), score(secret, "first label", "second label")]
+        ask(FakeModel(by=by_text), requests, store=store, version="1", usage=Usage())
         store.close()
         data = b"".join(file.read_bytes() for file in store.path.parent.iterdir())
         assert b"fake" in data  # the model's name is there to read

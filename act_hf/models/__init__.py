@@ -2,32 +2,63 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from act_hf.errors import ACTError
 from act_hf.models.embedded import model_source
 
 
 if TYPE_CHECKING:
     from act_hf.models.base import Model
 
-_ENCODER = "encoder:"
+ENCODER = "encoder:"
+"""What stands before a sentence encoder's id."""
 
 
-def load_model(name: str, *, threads: int | None = None) -> Model:
+def load_model(
+    name: str,
+    *,
+    base_url: str | None = None,
+    provider: str | None = None,
+    threads: int | None = None,
+    **options: Any,
+) -> Model:
     """
-    A model by name, as on the command line. Its weights load when it is first asked.
+    A model by name, as on the command line. Weights load, and servers are spoken to, when it is first asked.
 
     Args:
         name (`str`): `"smollm2"` or `"minilm"` for the embedded ones, `"encoder:ID"` for a sentence encoder, else a
-            Hub id, a folder or a `.gguf` file of a causal language model.
-        threads (`int`, *optional*): CPU threads; see [`LocalModel`].
+            Hub id, a folder or a `.gguf` file of a causal language model. With `base_url` or `provider`, the model as
+            the server knows it.
+        base_url (`str`, *optional*): the address of a server; see [`Endpoint`].
+        provider (`str`, *optional*): a Hugging Face provider; see [`Endpoint`].
+        threads (`int`, *optional*): CPU threads of a model in this process; see [`LocalModel`].
+        options: for a model behind a server, the other arguments of [`Endpoint`]: `server`, `token`, `logprobs`,
+            `images`, `concurrency`, `prices`, ...
 
     Returns:
-        [`Model`]: a [`LocalModel`], or an [`EncoderModel`].
+        [`Model`]: a [`LocalModel`], an [`EncoderModel`], or an [`Endpoint`].
+
+    Raises:
+        ACTError: for `options` without `base_url` or `provider`, and what [`Endpoint`] refuses.
     """
+    if base_url is not None or provider is not None:
+        from act_hf.models.endpoint import Endpoint
+
+        return Endpoint(name, base_url=base_url, provider=provider, **options)
+    if options:
+        raise ACTError(
+            f"{', '.join(options)}: for a model behind a server; say which, with base_url= (--base-url) or provider= "
+            f"(--provider), or leave it out for {name!r} in this process"
+        )
     from act_hf.models.encoder import EncoderModel
     from act_hf.models.local import LocalModel
 
-    if name == "minilm" or name.startswith(_ENCODER):
-        return EncoderModel(model_source(name.removeprefix(_ENCODER)))
+    if is_encoder(name):
+        return EncoderModel(model_source(name.removeprefix(ENCODER)), threads=threads)
     return LocalModel(model_source(name), threads=threads)
+
+
+def is_encoder(name: str) -> bool:
+    """Whether [`load_model`] makes an [`EncoderModel`] of that name."""
+    return name == "minilm" or name.startswith(ENCODER)

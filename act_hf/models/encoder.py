@@ -1,4 +1,4 @@
-"""EncoderModel: a sentence encoder as a model that can only score."""
+"""EncoderModel: a sentence encoder as a model that can only choose."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from act_hf.errors import ACTError
+from act_hf.errors import ACTError, one_line
 from act_hf.models.base import Answer, ScoreRequest, require_ability
-from act_hf.models.weights import load_tokenizer, one_line, weights_fingerprint
+from act_hf.models.local.encoding import text_of
+from act_hf.models.weights import load_tokenizer, torch_device, use_threads, weights_fingerprint
 
 
 if TYPE_CHECKING:
@@ -34,16 +35,21 @@ class EncoderModel:
             with (Reimers and Gurevych 2019, MultipleNegativesRankingLoss).
         batch_size (`int`, *optional*, defaults to 32): texts encoded at once.
         max_length (`int`, *optional*, defaults to 256): tokens read of a text; the rest is cut off.
+        device (`str`, *optional*, defaults to `"auto"`): a torch device; `"auto"` takes a GPU where there is one.
+        threads (`int`, *optional*): CPU threads. Defaults to `OMP_NUM_THREADS`, else to one less than there are cores.
 
     Raises:
-        ACTError: on first use, when the model does not load, or is asked to chat or to look at an image.
+        ACTError: on first use, when the model does not load, or is asked to chat, for exact log-probabilities, or to
+            look at an image.
     """
 
     source: str | Path
     scale: float = 20.0
     batch_size: int = 32
     max_length: int = 256
-    abilities: frozenset[str] = field(default=frozenset({"score"}), init=False)
+    device: str = "auto"
+    threads: int | None = None
+    abilities: frozenset[str] = field(default=frozenset({"choose"}), init=False)
     instructed: bool = field(default=False, init=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -63,8 +69,10 @@ class EncoderModel:
     def _loaded(self) -> tuple[Any, Any]:
         from transformers import AutoModel
 
+        device = torch_device(self.device)
+        use_threads(device, self.threads)
         try:
-            model: Any = AutoModel.from_pretrained(str(self.source)).eval()
+            model: Any = AutoModel.from_pretrained(str(self.source)).to(device).eval()
             return model, load_tokenizer(str(self.source))
         except Exception as error:  # whatever a broken file makes of itself
             raise ACTError(f"cannot load the encoder {str(self.source)!r}: {one_line(error)}") from error
@@ -75,9 +83,9 @@ class EncoderModel:
 
     def answer(self, requests: Sequence[Request]) -> Iterator[dict[int, Answer]]:
         """Scores in batches of similar length; see [`Model.answer`]."""
+        for request in requests:
+            require_ability(self, request.ability, purpose="this request")
         scores = [(i, request) for i, request in enumerate(requests) if isinstance(request, ScoreRequest)]
-        if len(scores) < len(requests):
-            require_ability(self, "chat", purpose="this request")
         scores.sort(key=lambda item: len(_text(item[1])))
         for start in range(0, len(scores), self.batch_size):
             yield self._score_batch(scores[start : start + self.batch_size])
@@ -106,21 +114,19 @@ class EncoderModel:
             texts (sequence of N `str`).
 
         Returns:
-            `tuple`: a float32 tensor `[N, hidden]` of norm 1, and the number of tokens read of each text.
+            `tuple`: a float32 tensor `[N, hidden]` of norm 1 on the CPU, and the number of tokens read of each text.
         """
         import torch
 
         model, tokenizer = self._loaded
         batch = tokenizer(list(texts), padding=True, truncation=True, max_length=self.max_length, return_tensors="pt")
+        batch = batch.to(model.device)
         with torch.inference_mode():
-            hidden = model(**batch).last_hidden_state
+            hidden = model(**batch).last_hidden_state.float()
         mask = batch["attention_mask"].unsqueeze(-1).to(hidden.dtype)
         mean = (hidden * mask).sum(dim=1) / mask.sum(dim=1)
-        return torch.nn.functional.normalize(mean, dim=-1), batch["attention_mask"].sum(dim=1).tolist()
+        return torch.nn.functional.normalize(mean, dim=-1).cpu(), batch["attention_mask"].sum(dim=1).tolist()
 
 
 def _text(request: ScoreRequest) -> str:
-    content = request.messages[-1]["content"]
-    if not isinstance(content, str):
-        raise ACTError("EncoderModel reads text only; use a model that sees images for a task with an image column")
-    return content
+    return text_of(request.messages[-1]["content"], reader="EncoderModel")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
 import sqlite3
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +18,15 @@ from act_hf.task import image_bytes
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from act_hf.models.base import Model, Request
+    from act_hf.models.base import Request
 
 LAYOUT = 1
 """Version of the table below, kept in the file as SQLite's `user_version`."""
 
 _PATIENCE = 60
 """Seconds to wait for another process that is writing."""
+
+_UNSET = vars(Answer())
 
 _TABLE = "CREATE TABLE answers (key TEXT PRIMARY KEY, model TEXT NOT NULL, answer TEXT NOT NULL) WITHOUT ROWID"
 
@@ -36,42 +36,6 @@ def home() -> Path:
     import platformdirs
 
     return Path(os.environ.get("ACT_HF_HOME") or platformdirs.user_cache_dir("act_hf"))
-
-
-@dataclass
-class Usage:
-    """
-    What a stage asked for.
-
-    Args:
-        requests (`int`): different requests made, answered by the model or from the store. One made again, as after
-            a calibration, is not counted again.
-        calls (`int`): those the model had to answer in this run.
-        tokens_in, tokens_out (`int`): tokens read and written for all of them, whenever they were paid.
-        seconds (`float`): time the model spent on all of them, whenever that was.
-    """
-
-    requests: int = 0
-    calls: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    seconds: float = 0.0
-    _counted: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
-
-    def __reduce__(self) -> tuple[type[Usage], tuple[()]]:
-        # What was counted stays where it was counted: a stage pickles, and hashes, the same before and after use.
-        return Usage, ()
-
-    def add(self, answers: Mapping[str, Answer], *, calls: int) -> None:
-        """Counts `answers` by their keys, of which `calls` were new."""
-        for key in answers.keys() - self._counted:
-            answer = answers[key]
-            self.requests += 1
-            self.tokens_in += answer.tokens_in
-            self.tokens_out += answer.tokens_out
-            self.seconds += answer.seconds
-        self._counted.update(answers)
-        self.calls += calls
 
 
 class Store:
@@ -148,7 +112,7 @@ class Store:
 
     def put(self, answers: Mapping[str, Answer], *, model: str) -> None:
         """Writes `answers` in one transaction: after it, or after a crash, all of them are there or none."""
-        rows = [(key, model, json.dumps(dataclasses.asdict(answer))) for key, answer in answers.items()]
+        rows = [(key, model, _written(answer)) for key, answer in answers.items()]
         with self.connection as connection:  # commits, or rolls back what fails
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
@@ -180,42 +144,12 @@ def _use_wal(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-def ask(model: Model, requests: Sequence[Request], *, store: Store, version: str, usage: Usage) -> list[Answer]:
-    """
-    An answer for every request: from the store where it was asked before, else from the model.
-
-    Args:
-        model ([`Model`]): answers what is not stored.
-        requests (sequence of N requests): equal ones are asked once.
-        store ([`Store`]): where the answers are, and go.
-        version (`str`): version of the prompts, part of the key.
-        usage ([`Usage`]): counts what was asked.
-
-    Returns:
-        `list` of N [`Answer`]s, in the order of `requests`.
-    """
-    keys = [request_key(model.name, version, request) for request in requests]
-    answers = store.get(list(dict.fromkeys(keys)))
-    missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in answers}
-    missing_keys = list(missing)
-    calls = 0
-    for finished in model.answer(list(missing.values())) if missing else ():
-        batch = {missing_keys[position]: answer for position, answer in finished.items()}
-        given = {key: answer for key, answer in batch.items() if answer.failure is None}
-        store.put(given, model=model.name)
-        answers.update(batch)
-        calls += len(given)
-    unanswered = missing.keys() - answers.keys()
-    if unanswered:
-        raise ACTError(f"{model.name} left {len(unanswered)} of {len(missing)} requests unanswered")
-    usage.add(answers, calls=calls)
-    return [answers[key] for key in keys]
-
-
 def request_key(model: str, version: str, request: Request) -> str:
     """The key of a request: a hash of the model's name, the prompts' version and everything that was asked."""
-    asked = [model, version, request.ability, dataclasses.asdict(request)]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=_image_digest).encode()).hexdigest()
+    # Not dataclasses.asdict(), which copies every message. How many of them are shared is not asked.
+    asked = {name: value for name, value in vars(request).items() if name != "shared"}
+    text = json.dumps([model, version, request.ability, asked], sort_keys=True, default=_image_digest)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _image_digest(value: Any) -> str:
@@ -223,6 +157,12 @@ def _image_digest(value: Any) -> str:
     return "image " + hashlib.sha256(image_bytes(value)).hexdigest()
 
 
+def _written(answer: Answer) -> str:
+    return json.dumps({name: value for name, value in vars(answer).items() if value != _UNSET[name]})
+
+
 def _read(answer: str) -> Answer:
-    values = json.loads(answer)
-    return Answer(**{**values, "logprobs": tuple(values["logprobs"])})
+    values: dict[str, Any] = json.loads(answer)
+    for name in values.keys() & {"logprobs", "lengths"}:
+        values[name] = tuple(values[name])
+    return Answer(**values)

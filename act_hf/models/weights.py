@@ -1,10 +1,17 @@
-"""What every model on disk needs: to be told apart, a tokenizer that is one, and errors of one line."""
+"""What every model on disk needs: to be told apart, a place to run, and a tokenizer that is one."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from act_hf.errors import ACTError, one_line
+
+
+if TYPE_CHECKING:
+    import torch
 
 
 def weights_fingerprint(path: Path) -> str:
@@ -23,9 +30,29 @@ def weights_fingerprint(path: Path) -> str:
     return digest.hexdigest()[:12]
 
 
-def one_line(error: Exception) -> str:
-    """The first line of what an error says, or its kind."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+def torch_device(device: str) -> torch.device:
+    """The device of that name; `"auto"` is a GPU where there is one."""
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ACTError(f"device {device!r} is none of torch's: {one_line(error)}") from error
+
+
+def use_threads(device: torch.device, threads: int | None) -> None:
+    """
+    Sets the threads of this process where `device` is a CPU.
+
+    By default what `OMP_NUM_THREADS` says, else one less than there are cores: a thread for every core collapses as
+    soon as anything else runs, since they wait for each other by spinning.
+    """
+    import torch
+
+    if device.type == "cpu" and (threads or "OMP_NUM_THREADS" not in os.environ):
+        torch.set_num_threads(threads or max(1, (os.cpu_count() or 2) - 1))
 
 
 def load_tokenizer(source: str) -> Any:

@@ -19,19 +19,21 @@ class FakeModel:
 
     `FakeModel("spam", "ham")` answers with these in turn, `FakeModel(by=function)` with what the function makes of the
     request. Finished answers come in batches of `batch_size`; those made by a function come last request first, since
-    a model may answer in any order. After `raise_after` batches it raises. `asked` holds what it has answered.
+    a model may answer in any order. After `raise_after` batches it raises. `asked` holds what it has answered, `sizes`
+    how many requests it was handed at a time. Each answer costs `cost`, and has a token a word.
     """
 
     def __init__(
         self,
         *queue: Given,
         by: Callable[[Any], Given] | None = None,
-        abilities: Sequence[str] = ("chat", "score"),
+        abilities: Sequence[str] = ("chat", "choose", "score"),
         name: str = "fake",
         instructed: bool = True,
         batch_size: int = 4,
         raise_after: int | None = None,
         sleep: float = 0.0,
+        cost: float | None = 0.0,
     ) -> None:
         self.queue = list(queue)
         self.by = by
@@ -41,7 +43,9 @@ class FakeModel:
         self.batch_size = batch_size
         self.raise_after = raise_after
         self.sleep = sleep
+        self.cost = cost
         self.asked: list[Request] = []
+        self.sizes: list[int] = []
         self.batches = 0
 
     @property
@@ -50,6 +54,7 @@ class FakeModel:
         return len(self.asked)
 
     def answer(self, requests: Sequence[Request]) -> Iterator[dict[int, Answer]]:
+        self.sizes.append(len(requests))
         positions = list(range(len(requests)))
         if self.by:
             positions.reverse()
@@ -67,13 +72,20 @@ class FakeModel:
         if isinstance(given, Answer):
             return given
         if isinstance(given, str):
-            return Answer(text=given, tokens_in=10, tokens_out=2, seconds=0.5)
-        return Answer(logprobs=tuple(given), tokens_in=10, seconds=0.5)
+            return Answer(text=given, tokens_in=10, tokens_out=2, seconds=0.5, cost=self.cost)
+        exact = not isinstance(request, ChatRequest) and request.exact
+        lengths = tuple(len(text.split()) for text in request.continuations) if exact else ()
+        return Answer(logprobs=tuple(given), lengths=lengths, tokens_in=10, seconds=0.5, cost=self.cost)
 
 
 def shown(request: Request) -> str:
     """The text of a request's last message."""
-    content = request.messages[-1]["content"]
+    return message_text(request, -1)
+
+
+def message_text(request: Request, position: int) -> str:
+    """The text of one of a request's messages."""
+    content = request.messages[position]["content"]
     if isinstance(content, str):
         return content
     return "\n".join(part["text"] for part in content if part["type"] == "text")
@@ -87,6 +99,8 @@ def system(request: Request) -> str:
 def by_text(request: Request) -> Given:
     """A different answer for every text, the same in every process: what an honest, odd model would do."""
     number = sum((i + 1) * byte for i, byte in enumerate(shown(request).encode()))
+    if isinstance(request, ChatRequest) and request.choices:
+        return request.choices[number % len(request.choices)]
     if isinstance(request, ChatRequest):
-        return f"number {number}"
+        return f"number {number}\nAnswer: {number % 100} %"
     return [-0.5 - (number * (i + 3) % 17) / 4 for i in range(len(request.continuations))]

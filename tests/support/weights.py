@@ -1,4 +1,4 @@
-"""Models with weights for the tests: the embedded ones, and a tiny random Llama."""
+"""Models with weights for the tests: the embedded ones, and tiny random ones of every kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from act_hf.errors import ACTError
-from act_hf.models.base import Answer, Request, ScoreRequest
+from act_hf.models.base import Answer, ChatRequest, Request, ScoreRequest
 
 
 CHATML = (
@@ -34,44 +34,166 @@ def embedded(path: Callable[[], Path]) -> Path:
     pytest.skip(reason)
 
 
-def save_tiny_llama(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
-    """A random Llama (hidden 32) with a byte-level tokenizer and a chat template, saved to `folder`."""
-    import torch
+TINY_TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.5,  # the default makes all continuations equally probable
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+TINY_TOWER = {
+    "hidden_size": 16,
+    "intermediate_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 16,
+    "patch_size": 4,
+    "initializer_range": 0.5,
+}
+VISION_CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}IMAGE{% else %}{{ part['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def tiny_tokenizer(*image_tokens: str, **options: Any) -> Any:
+    """A byte-level tokenizer with few merges, and tokens for images."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     words = Tokenizer(models.BPE())
     words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     words.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     trainer = trainers.BpeTrainer(
-        vocab_size=300,
-        special_tokens=special,
+        vocab_size=300 + len(image_tokens),
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>", *image_tokens],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     words.train_from_iterator(["spam ham system user assistant yes no the card"] * 4, trainer)
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=words, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<|im_start|>", eos_token="<|im_end|>", pad_token="<|endoftext|>", **options
     )
+
+
+def save_tiny_llama(folder: Path, *, layers: int = 2, seed: int = 0) -> Path:
+    """A random Llama (hidden 32) with a byte-level tokenizer and a chat template, saved to `folder`."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    tokenizer = tiny_tokenizer()
     tokenizer.chat_template = CHATML
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.5,  # the default makes all continuations equally probable
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=0,
-    )
+    config = LlamaConfig(vocab_size=len(tokenizer), num_hidden_layers=layers, **TINY_TEXT)
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+VLM_KINDS = ("llava", "idefics3", "paddleocr_vl")
+"""LLaVA: one crop through CLIP. Idefics3 (SmolVLM): tiles. PaddleOCR-VL: an image in rows and columns (M-RoPE)."""
+
+
+def save_tiny_vlm(folder: Path, *, kind: str = "llava") -> Path:
+    """A random image-text-to-text model of one of [`VLM_KINDS`] with its processor, saved to `folder`."""
+    import torch
+
+    torch.manual_seed(0)
+    model, processor = {"llava": _tiny_llava, "idefics3": _tiny_idefics3, "paddleocr_vl": _tiny_paddleocr}[kind]()
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+def _tiny_llava() -> tuple[Any, Any]:
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPVisionConfig,
+        LlamaConfig,
+        LlavaConfig,
+        LlavaForConditionalGeneration,
+        LlavaProcessor,
+    )
+
+    tokenizer = tiny_tokenizer("<image>")
+    config = LlavaConfig(
+        vision_config=CLIPVisionConfig(**TINY_TOWER),
+        text_config=LlamaConfig(vocab_size=len(tokenizer), num_hidden_layers=2, **TINY_TEXT),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        vision_feature_layer=-1,
+    )
+    processor = LlavaProcessor(
+        CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}),
+        tokenizer,
+        patch_size=4,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=VISION_CHATML.replace("IMAGE", "<image>"),
+    )
+    return LlavaForConditionalGeneration(config), processor
+
+
+def _tiny_idefics3() -> tuple[Any, Any]:
+    from transformers import (
+        Idefics3Config,
+        Idefics3ForConditionalGeneration,
+        Idefics3ImageProcessor,
+        Idefics3Processor,
+        LlamaConfig,
+    )
+
+    tiles = [f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)]
+    named = ("<image>", "<fake_token_around_image>", "<end_of_utterance>", "<global-img>")
+    tokenizer = tiny_tokenizer(*named, *tiles)
+    config = Idefics3Config(
+        vision_config=TINY_TOWER,
+        text_config=LlamaConfig(vocab_size=len(tokenizer), num_hidden_layers=2, **TINY_TEXT),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        scale_factor=2,
+        pad_token_id=0,
+    )
+    processor = Idefics3Processor(
+        Idefics3ImageProcessor(size={"longest_edge": 32}, max_image_size={"longest_edge": 16}),
+        tokenizer,
+        image_seq_len=4,
+        chat_template=VISION_CHATML.replace("IMAGE", "<image>"),
+    )
+    return Idefics3ForConditionalGeneration(config), processor
+
+
+def _tiny_paddleocr() -> tuple[Any, Any]:
+    from transformers import (
+        PaddleOCRVLConfig,
+        PaddleOCRVLForConditionalGeneration,
+        PaddleOCRVLImageProcessor,
+        PaddleOCRVLProcessor,
+    )
+
+    begin, pad, end = "<|IMAGE_START|>", "<|IMAGE_PLACEHOLDER|>", "<|IMAGE_END|>"
+    tokenizer = tiny_tokenizer(begin, pad, end, extra_special_tokens={"image_token": pad})
+    ids = tokenizer.convert_tokens_to_ids
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [1, 1, 2]}
+    text = {"vocab_size": len(tokenizer), "num_hidden_layers": 2, "head_dim": 8, "rope_parameters": rope, **TINY_TEXT}
+    config = PaddleOCRVLConfig(
+        vision_config=TINY_TOWER,
+        text_config=text,
+        image_token_id=ids(pad),
+        video_token_id=len(tokenizer) - 1,
+        vision_start_token_id=ids(begin),
+        vision_end_token_id=ids(end),
+        tie_word_embeddings=False,
+    )
+    processor = PaddleOCRVLProcessor(
+        PaddleOCRVLImageProcessor(patch_size=4, merge_size=2, size={"shortest_edge": 64, "longest_edge": 1024}),
+        tokenizer,
+        chat_template=VISION_CHATML.replace("IMAGE", f"{begin}{pad}{end}"),
+    )
+    return PaddleOCRVLForConditionalGeneration(config), processor
 
 
 def save_tiny_bert(folder: Path, *, layers: int = 3) -> Path:
@@ -103,16 +225,33 @@ def plain_scores(model: Any, request: ScoreRequest) -> list[float]:
     import torch
 
     loaded = model._loaded
-    prompt = loaded.encode(request.messages)
+    prompt = loaded.encoding.encode(request.messages)
     scores = []
     for text in request.continuations:
-        tokens = loaded.tokenizer(text, add_special_tokens=False).input_ids
+        tokens = loaded.encoding.tokenizer(text, add_special_tokens=False).input_ids
         with torch.inference_mode():
             ids = torch.tensor([[*prompt, *tokens]])
             logits = loaded.model(input_ids=ids, use_cache=False, logits_to_keep=len(tokens) + 1).logits[0]
         steps = logits.float().log_softmax(dim=-1)
         scores.append(sum(steps[i, token].item() for i, token in enumerate(tokens)))
     return scores
+
+
+def plain_reply(model: Any, request: ChatRequest) -> str:
+    """What [`LocalModel`] has to reply: transformers' own greedy generation, alone and without a shared prefix."""
+    import torch
+
+    loaded = model._loaded
+    prompt = torch.tensor([loaded.encoding.encode(request.messages)])
+    with torch.inference_mode():
+        output = loaded.model.generate(
+            input_ids=prompt,
+            attention_mask=torch.ones_like(prompt),
+            max_new_tokens=request.max_tokens,
+            do_sample=False,
+            pad_token_id=loaded.pad,
+        )
+    return str(loaded.encoding.tokenizer.decode(output[0, prompt.shape[1] :], skip_special_tokens=True)).strip()
 
 
 def answers(model: Any, requests: Sequence[Request]) -> list[Answer]:

@@ -42,12 +42,16 @@ def dequantised(path: Path, dtype: torch.dtype) -> Path:
 
 
 def _convert(path: Path, dtype: torch.dtype, folder: Path) -> None:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     tokenizer: Any = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    model: Any = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=dtype)
+    # Said, because transformers leaves the weights packed where it finds a kernel for them.
+    dense = GgufConfig(dequantize=True)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        path.parent, gguf_file=path.name, quantization_config=dense, dtype=dtype
+    )
     # The weights are plain now, but transformers refuses to save what it believes to be quantised.
     model.hf_quantizer = None
-    del model.config.quantization_config
+    vars(model.config).pop("quantization_config", None)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

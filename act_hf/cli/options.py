@@ -1,0 +1,247 @@
+"""The options that commands share, in groups: each a dataclass whose fields become options of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+import os
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from act_hf.errors import ACTError
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from datasets import Dataset
+
+    from act_hf.models.base import Model
+    from act_hf.task import Task
+
+DATA = "a folder, a .parquet, .csv or .jsonl file, or a Hub id (user/name)"
+_OUT = "a folder, a .parquet, .csv or .jsonl file, or hf://user/name"
+KEY = "ACT_HF_API_KEY"
+
+Input = Annotated[str, typer.Argument(metavar="INPUT", help=f"The data set: {DATA}.")]
+Output = Annotated[str, typer.Argument(metavar="OUTPUT", help=f"Where it goes: {_OUT}.")]
+Split = Annotated[str | None, typer.Option(help="Which split of INPUT, where it has several.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT where it exists.")]
+Gold = Annotated[str | None, typer.Option(help="A column with the true labels, where there is one.")]
+Suffix = Annotated[str, typer.Option(help="Added to the columns' names, for a second critic.")]
+StorePath = Annotated[
+    Path | None,
+    typer.Option("--store", help="The file that keeps every answer; a run over it pays for nothing twice."),
+]
+ModelName = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        help="smollm2, minilm, encoder:ID, or a Hub id, folder or .gguf file of a chat model. With --base-url or "
+        "--provider: the model's name there.",
+        rich_help_panel="Model",
+    ),
+]
+
+
+def in_panel(panel: str, help: str, *names: str, **more: Any) -> Any:
+    """An option that the help shows in a group."""
+    return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+@dataclass(frozen=True)
+class TaskOptions:
+    """What is labelled."""
+
+    text: Annotated[str | None, in_panel("Task", "The column with the text.")] = None
+    question: Annotated[str | None, in_panel("Task", "The column with a question about it.")] = None
+    image: Annotated[str | None, in_panel("Task", "The column with the image.")] = None
+    labels: Annotated[str | None, in_panel("Task", "The label names, with commas between them.")] = None
+    label_column: Annotated[
+        str | None, in_panel("Task", "Instead of --labels: a column whose names or values are the labels.")
+    ] = None
+    instruction: Annotated[str | None, in_panel("Task", "What has to be decided, in a sentence.")] = None
+    examples: Annotated[
+        str | None, in_panel("Task", f"Solved rows to show the model, with a column 'label': {DATA}.")
+    ] = None
+    language: Annotated[str | None, in_panel("Task", "The language of the rows.")] = None
+
+    def task(self, dataset: Dataset, stage: str) -> Task:
+        """The task, after checking that `dataset` fits it."""
+        from act_hf.task import Task
+
+        shown = {name: getattr(self, name) for name in ("text", "question", "image", "language")}
+        if self.instruction:
+            shown["instruction"] = self.instruction
+        names = _label_names(dataset, self.labels, self.label_column, stage)
+        task = Task(labels=tuple(names), **shown, examples=tuple(_examples(self.examples, shown)))
+        task.check(dataset, stage=stage)
+        return task
+
+    @property
+    def given(self) -> bool:
+        """Whether the user said anything about the task."""
+        return self != TaskOptions()
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """How a model behind a server is reached."""
+
+    base_url: Annotated[
+        str | None,
+        in_panel("Server", "The address of a server that speaks OpenAI's API, such as http://localhost:8000/v1."),
+    ] = None
+    provider: Annotated[
+        str | None, in_panel("Server", "Instead of --base-url: a Hugging Face provider, such as together, or auto.")
+    ] = None
+    server: Annotated[
+        str | None,
+        in_panel(
+            "Server",
+            "openai (any), or vllm, llama.cpp or tgi, of which more can be asked. Default: openai.",
+        ),
+    ] = None
+    no_logprobs: Annotated[
+        bool, in_panel("Server", "It gives no log-probabilities: labels come without probabilities.", "--no-logprobs")
+    ] = False
+    images: Annotated[
+        bool, in_panel("Server", "The model sees images: needed where the task has an image column.", "--images")
+    ] = False
+    concurrency: Annotated[int | None, in_panel("Server", "Most requests at once. Default: 32.", min=1)] = None
+    requests_per_minute: Annotated[float | None, in_panel("Server", "Most requests sent in a minute.")] = None
+    timeout: Annotated[float | None, in_panel("Server", "Seconds for a request. Default: 120.")] = None
+    price_in: Annotated[
+        float | None, in_panel("Server", "US dollars per million tokens read, where they are not known.", min=0)
+    ] = None
+    price_out: Annotated[float | None, in_panel("Server", "US dollars per million tokens written.", min=0)] = None
+    api_key_env: Annotated[
+        str | None,
+        in_panel("Server", f"The environment variable with the API key. Default: {KEY}, where it is set."),
+    ] = None
+
+    def load(self, name: str) -> Model:
+        """The model of that name: behind the server, or in this process where no server is named."""
+        from act_hf.cli.shared import threads
+        from act_hf.models import load_model
+
+        remote = self.base_url is not None or self.provider is not None
+        given = {
+            "server": self.server,
+            "logprobs": False if self.no_logprobs else None,
+            "images": self.images or None,
+            "concurrency": self.concurrency,
+            "requests_per_minute": self.requests_per_minute,
+            "timeout": self.timeout,
+            "prices": self._prices(),
+            "token": self._token(remote),
+        }
+        options = {option: value for option, value in given.items() if value is not None}
+        return load_model(name, base_url=self.base_url, provider=self.provider, threads=threads(), **options)
+
+    def load_mixed(self, name: str) -> Model:
+        """The same among several models, of which encoders are always in this process: servers do not have them."""
+        from act_hf.models import is_encoder
+
+        return ServerOptions().load(name) if is_encoder(name) else self.load(name)
+
+    def _prices(self) -> tuple[float, float] | None:
+        if (self.price_in is None) != (self.price_out is None):
+            raise ACTError("give --price-in and --price-out together, in US dollars per million tokens")
+        return None if self.price_in is None or self.price_out is None else (self.price_in, self.price_out)
+
+    def _token(self, remote: bool) -> str | None:
+        if self.api_key_env is None:
+            return f"${KEY}" if remote and os.environ.get(KEY) else None
+        if not os.environ.get(self.api_key_env):  # not repeated: it may be a key that was given by mistake
+            raise ACTError("--api-key-env: there is no environment variable of that name; give a name, never the key")
+        return f"${self.api_key_env}"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a run stops by itself."""
+
+    max_calls: Annotated[
+        int | None, in_panel("Limits", "Stop, with exit status 3, when so many requests were sent.", min=0)
+    ] = None
+    max_cost: Annotated[
+        float | None, in_panel("Limits", "Stop, with exit status 3, before so many US dollars are passed.", min=0)
+    ] = None
+    max_tokens: Annotated[
+        int | None,
+        in_panel("Limits", "The longest reply, in tokens. Default: 160, or 24 where a critic does not reason.", min=1),
+    ] = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that the user set, as arguments of a stage."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """`command` with the fields of each dataclass among its parameters as options of their own."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    parameters = []
+    for parameter in inspect.signature(command).parameters.values():
+        if parameter.name in groups:
+            parameters += _fields(groups[parameter.name])
+        else:
+            one = parameter.replace(annotation=hints[parameter.name], kind=inspect.Parameter.KEYWORD_ONLY)
+            parameters.append(one)
+
+    @functools.wraps(command)
+    def run(**values: Any) -> None:
+        for name, kind in groups.items():
+            values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
+        command(**values)
+
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def _fields(kind: Any) -> list[inspect.Parameter]:
+    hints = get_type_hints(kind, include_extras=True)
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter(field.name, keyword, default=field.default, annotation=hints[field.name])
+        for field in fields(kind)
+    ]
+
+
+def _label_names(dataset: Dataset, labels: str | None, column: str | None, stage: str) -> Sequence[str]:
+    from act_hf.columns import class_names, require
+
+    if (labels is None) == (column is None):
+        raise ACTError("give either --labels a,b,c or --label-column NAME")
+    if labels is not None:
+        return [name.strip() for name in labels.split(",") if name.strip()]
+    assert column is not None
+    require(dataset, [column], stage=stage)
+    if getattr(dataset.features[column], "dtype", None) in ("string", "large_string"):
+        return sorted({value for value in dataset[column][:] if value})
+    if not hasattr(dataset.features[column], "names"):
+        kind = dataset.features[column]
+        raise ACTError(f"--label-column {column!r} holds {kind}, not names; give --labels a,b,c instead")
+    return class_names(dataset, column)
+
+
+def _examples(source: str | None, shown: dict[str, str | None]) -> list[Any]:
+    from act_hf.columns import require
+    from act_hf.files import read_dataset
+    from act_hf.task import Example
+
+    if source is None:
+        return []
+    solved = read_dataset(source)
+    names = {part: shown[part] for part in ("text", "question") if shown[part]}
+    require(solved, ["label", *(name for name in names.values() if name)], stage="--examples")
+    kind = solved.features["label"]
+    spelled = kind.int2str if hasattr(kind, "int2str") else str
+    parts = [{part: row[name] for part, name in names.items()} for row in solved]
+    return [Example(spelled(row["label"]), **part) for row, part in zip(solved, parts, strict=True)]

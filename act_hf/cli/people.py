@@ -1,0 +1,74 @@
+"""Choosing rows for people, handing them out, and taking their answers back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from act_hf.cli.options import Input, Output, Overwrite, Split
+from act_hf.cli.shared import finish, open_dataset, parse_budget, say
+
+
+def sample(
+    source: Input,
+    target: Output,
+    budget: Annotated[str, typer.Option(help="How many rows people look at: a number (200) or a share (0.1 or 10%).")],
+    rule: Annotated[str, typer.Option(help="exponential, threshold or normalised.")] = "exponential",
+    mix: Annotated[float, typer.Option(help="Share of the budget drawn uniformly, which the estimates need.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
+    failures: Annotated[str, typer.Option(help="raise, review or skip: what to do with rows that failed.")] = "raise",
+    split: Split = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Choose the rows that people look at."""
+    from act_hf.sampling import sample as run
+
+    dataset = open_dataset(source, split, target, overwrite)
+    options: dict[str, Any] = {"rule": rule, "mix": mix, "seed": seed, "failures": failures}
+    finish(run(dataset, budget=parse_budget(budget), **options), target, overwrite)
+
+
+def push(
+    source: Input,
+    file: Annotated[Path, typer.Argument(help="The .csv or .jsonl file for people to fill in.")],
+    split: Split = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the chosen rows to a file with an empty column act_human."""
+    from act_hf.files import read_dataset
+    from act_hf.review.table import push_table
+
+    rows = push_table(read_dataset(source, split=split), file, overwrite=overwrite)
+    say(f"{rows} rows to review in {file}: fill in act_human, then act-hf review pull {source} {file} OUTPUT")
+
+
+def pull(
+    source: Input,
+    file: Annotated[Path, typer.Argument(help="The file that people filled in.")],
+    target: Output,
+    annotator: Annotated[str, typer.Option(help="Who answered, where the file does not say.")] = "reviewer",
+    replace: Annotated[bool, typer.Option("--replace", help="Let people change answers they gave before.")] = False,
+    split: Split = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Take the answers back into the data set."""
+    from act_hf.review.table import pull_table
+
+    dataset = open_dataset(source, split, target, overwrite)
+    finish(pull_table(dataset, file, annotator=annotator, replace=replace), target, overwrite)
+
+
+def simulate(
+    source: Input,
+    target: Output,
+    gold: Annotated[str, typer.Option(help="The column with the true labels.")],
+    split: Split = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Answer from a column of true labels instead of asking people. Reports say that it was simulated."""
+    from act_hf.review.simulated import simulate_review
+
+    dataset = open_dataset(source, split, target, overwrite)
+    finish(simulate_review(dataset, gold=gold), target, overwrite)

@@ -1,0 +1,102 @@
+"""What comes of it: a model, and a report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from act_hf.cli.options import DATA, Gold, Input, Overwrite, Split
+from act_hf.cli.shared import say
+from act_hf.errors import ACTError
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def train(
+    source: Input,
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The folder for the model.")],
+    base: Annotated[str, typer.Option(help="minilm, or a Hub id or folder of a text encoder.")] = "minilm",
+    mode: Annotated[str, typer.Option(help="act, or a baseline: human or machine labels alone.")] = "act",
+    text: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
+    evaluation: Annotated[str | None, typer.Option(help=f"Rows with true labels: {DATA}.")] = None,
+    label: Annotated[str, typer.Option(help="The column of --evaluation with the true labels.")] = "label",
+    epochs: Annotated[float, typer.Option(help="Times through the rows.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="The largest step size.")] = 5e-5,
+    trained_layers: Annotated[
+        int | None, typer.Option(help="Train only the last so many layers: much faster on a CPU.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the new head, the order of rows and dropout.")] = 0,
+    split: Split = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Train a text classifier on machine and human labels together, with the ACT loss."""
+    from act_hf.classifier import train_classifier
+    from act_hf.files import check_replaceable, read_dataset, written_whole
+    from act_hf.records import stage_records
+
+    check_replaceable(target, overwrite=overwrite, sign="config.json")
+    test = read_dataset(evaluation) if evaluation else None
+    options: dict[str, Any] = {"num_train_epochs": epochs, "learning_rate": learning_rate, "seed": seed}
+    options |= {"trained_layers": trained_layers, "mode": mode, "text": text, "evaluation": test, "label": label}
+    dataset = read_dataset(source, split=split)
+    dataset = _without_lost_rows(dataset)
+    with written_whole(target, "the model") as folder:
+        trainer = train_classifier(dataset, base, folder, **options)
+        if test is not None:
+            accuracy = trainer.evaluate()["eval_accuracy"]
+            result = {"method": mode, "seed": seed, "rows": len(dataset), "accuracy": accuracy}
+            (folder / "act_result.json").write_text(json.dumps(result), encoding="utf-8")
+    if test is not None:
+        simulated = any(record["simulated"] for record in stage_records(dataset, "review"))
+        by = " (reviewed by a simulation)" if simulated and mode != "machine" else ""
+        say(f"accuracy on {evaluation}: {accuracy:.4f}{by}; for the report: --result {target}/act_result.json")
+    say(f"model in {target}")
+
+
+def report(
+    source: Input,
+    file: Annotated[Path, typer.Argument(help="The .html file to write.")],
+    gold: Gold = None,
+    result: Annotated[list[Path] | None, typer.Option(help="An act_result.json of train; once for each.")] = None,
+    split: Split = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the run as one page with plots, and print what it says."""
+    from act_hf.files import check_replaceable, read_dataset
+    from act_hf.report import build_report
+
+    check_replaceable(file, overwrite=overwrite)
+    made = build_report(read_dataset(source, split=split), gold=gold, downstream=_results(result or []))
+    made.save(file)
+    say(made.summary())
+    say(f"\nreport in {file}")
+
+
+def _without_lost_rows(dataset: Dataset) -> Dataset:
+    """Rows that have no label by machine or person (they failed and were skipped) cannot be trained on."""
+    from act_hf.columns import HUMAN, LABEL
+
+    labels = [dataset[name][:] for name in (LABEL, HUMAN) if name in dataset.column_names]
+    known = [number for number, row in enumerate(zip(*labels, strict=True)) if any(label is not None for label in row)]
+    if labels and len(known) < len(dataset):
+        say(f"{len(dataset) - len(known)} of {len(dataset)} rows have no label by machine or person and are left out")
+        return dataset.select(known)
+    return dataset
+
+
+def _results(paths: list[Path]) -> list[dict[str, Any]] | None:
+    results = []
+    for path in paths:
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ACTError(f"--result {str(path)!r}: {error}") from error
+        if not isinstance(result, dict):
+            raise ACTError(f"--result {str(path)!r} holds no result of act-hf train --evaluation")
+        results.append(result)
+    return results or None

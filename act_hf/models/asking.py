@@ -1,0 +1,187 @@
+"""How a model is asked: each question once, within limits, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from act_hf.errors import ACTError
+from act_hf.models.store import request_key
+
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from act_hf.models.base import Answer, Model, Request
+    from act_hf.models.store import Store
+
+
+class LimitReached(ACTError):
+    """A stage stopped at `max_calls` or `max_cost`. What was answered is in the store."""
+
+
+@dataclass
+class Usage:
+    """
+    What a stage asked for, and how much it may.
+
+    Args:
+        max_calls (`int`, *optional*): most requests sent in this run. Only a model that repeats requests after faults
+            can pass it, by the repeats of one group.
+        max_cost (`float`, *optional*): most US dollars spent in this run. Requests are sent in groups that will not
+            pass it if none costs more than the dearest of its kind so far (the same model asked for the same ability),
+            so the first of each kind goes alone.
+        requests (`int`): requests made, answered by the model or from the store; equal ones of a batch count once, and
+            those made to calibrate do not count, since they are made again.
+        calls (`int`): requests sent in this run, those repeated after a fault included.
+        tokens_in, tokens_out (`int`): tokens read and written for the answers, whenever they were paid.
+        seconds (`float`): time the model spent on the answers, whenever that was.
+        cost (`float`, *optional*): US dollars for the answers, whenever they were paid; `None` where a price is not
+            known.
+        spent (`float`): US dollars paid in this run, as far as prices are known.
+
+    Raises:
+        ACTError: for a negative limit.
+    """
+
+    max_calls: int | None = None
+    max_cost: float | None = None
+    requests: int = field(default=0, init=False)
+    calls: int = field(default=0, init=False)
+    tokens_in: int = field(default=0, init=False)
+    tokens_out: int = field(default=0, init=False)
+    seconds: float = field(default=0.0, init=False)
+    cost: float | None = field(default=0.0, init=False)
+    spent: float = field(default=0.0, init=False)
+    calibrating: bool = field(default=False, init=False, repr=False, compare=False)
+    listener: Callable[[Usage], None] | None = field(default=None, init=False, repr=False, compare=False)
+    _most_calls: int = field(default=1, init=False, repr=False, compare=False)
+    _dearest: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        for name in ("max_calls", "max_cost"):
+            limit = getattr(self, name)
+            if limit is not None and not limit >= 0:
+                raise ACTError(f"{name}={limit!r} is no limit; give a number of at least 0, or None")
+
+    def __reduce__(self) -> tuple[type[Usage], tuple[int | None, float | None]]:
+        # What was counted stays where it was counted: a stage pickles, and hashes, the same before and after use.
+        return Usage, (self.max_calls, self.max_cost)
+
+    def paid(self, kind: str, answers: Collection[Answer]) -> None:
+        """Counts what has just been answered to requests of a kind."""
+        for answer in answers:
+            self.calls += answer.calls
+            self.spent += answer.cost or 0.0
+            self._most_calls = max(self._most_calls, answer.calls)
+            if answer.cost or not answer.failure:  # a fault that cost nothing says nothing of the price
+                self._dearest[kind] = max(self._dearest.get(kind, 0.0), answer.cost or 0.0)
+        if self.listener:
+            self.listener(self)
+
+    def used(self, answers: Collection[Answer]) -> None:
+        """Counts the answers of a batch, wherever they came from."""
+        if self.calibrating:
+            return
+        self.requests += len(answers)
+        for answer in answers:
+            self.tokens_in += answer.tokens_in
+            self.tokens_out += answer.tokens_out
+            self.seconds += answer.seconds
+            self.cost = None if self.cost is None or answer.cost is None else self.cost + answer.cost
+
+    def facts(self) -> dict[str, str]:
+        """What to show beside a progress bar."""
+        shown = {"calls": f"{self.calls:,}"}
+        return shown | {"cost": f"${self.spent:.4f}"} if self.spent else shown
+
+    def affordable(self, kind: str) -> int | None:
+        """How many requests of a kind can be sent now; `None` for any number."""
+        allowed = []
+        if self.max_calls is not None:
+            allowed.append((self.max_calls - self.calls) // self._most_calls)
+        if self.max_cost is not None:
+            left = self.max_cost - self.spent
+            dearest = self._dearest.get(kind)
+            if dearest is None:
+                allowed.append(1 if left > 0 else 0)
+            elif dearest > 0:
+                allowed.append(int(left / dearest + 1e-9))  # three times 0.1 is 0.3
+        return max(0, min(allowed)) if allowed else None
+
+
+def ask(model: Model, requests: Sequence[Request], *, store: Store, version: str, usage: Usage) -> list[Answer]:
+    """
+    An answer for every request: from the store where it was asked before, else from the model.
+
+    Args:
+        model ([`Model`]): answers what is not stored.
+        requests (sequence of N requests): equal ones are asked once.
+        store ([`Store`]): where the answers are, and go.
+        version (`str`): version of the prompts, part of the key.
+        usage ([`Usage`]): counts what was asked, and says how much may be.
+
+    Returns:
+        `list` of N [`Answer`]s, in the order of `requests`.
+
+    Raises:
+        LimitReached: when the limits of `usage` allow no more requests.
+    """
+    keys = [request_key(model.name, version, request) for request in requests]
+    answers = store.get(list(dict.fromkeys(keys)))
+    missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in answers}
+    kind = " ".join([model.name, *sorted({request.ability for request in missing.values()})])
+    for part in _affordable_parts(missing, kind, usage, store):
+        for finished in _answers(model, [missing[key] for key in part]):
+            batch = {part[position]: answer for position, answer in finished.items()}
+            store.put({key: answer for key, answer in batch.items() if answer.failure is None}, model=model.name)
+            answers.update(batch)
+            usage.paid(kind, batch.values())
+            _check_price(model, batch.values(), usage)
+    unanswered = missing.keys() - answers.keys()
+    if unanswered:
+        raise ACTError(f"{model.name} left {len(unanswered)} of {len(missing)} requests unanswered")
+    usage.used(answers.values())
+    return [answers[key] for key in keys]
+
+
+def _answers(model: Model, requests: Sequence[Request]) -> Iterator[dict[int, Answer]]:
+    """What the model answers; a model that has requests in flight is told when nobody waits for them any more."""
+    answers = model.answer(requests)
+    try:
+        yield from answers
+    finally:
+        if isinstance(answers, Generator):
+            answers.close()
+
+
+def _affordable_parts(missing: Collection[str], kind: str, usage: Usage, store: Store) -> Iterator[list[str]]:
+    left = iter(missing)
+    remaining = len(missing)
+    while remaining:
+        affordable = usage.affordable(kind)
+        if affordable == 0:
+            limits = {"max_calls": usage.max_calls, "max_cost": usage.max_cost}
+            said = " and ".join(f"{name}={limit}" for name, limit in limits.items() if limit is not None)
+            raise LimitReached(
+                f"stopped at {said}: {usage.calls} calls sent, ${usage.spent:.4f} spent. What was answered is kept in "
+                f"{str(store.path)!r}; the same call with a higher limit goes on from there"
+            )
+        part = list(islice(left, affordable))
+        remaining -= len(part)
+        yield part
+
+
+def _check_price(model: Model, answers: Collection[Answer], usage: Usage) -> None:
+    if usage.max_cost is not None and any(answer.cost is None for answer in answers):
+        raise ACTError(
+            f"max_cost={usage.max_cost} needs to know what answers cost, and for {model.name} the price or the number "
+            "of tokens is not known; give prices= (--price-in and --price-out), or max_calls= instead"
+        )
+
+
+def rows_at_once(model: Model) -> int:
+    """How many rows to hand over at once, so that a model that answers several at a time is kept busy."""
+    return max(64, 8 * int(getattr(model, "concurrency", 8)))

@@ -1,0 +1,226 @@
+"""How requests flow: as many at once as the server bears, and none further ahead than its answers are stored."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from act_hf.models.endpoint.background import background_loop
+
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+
+    from act_hf.models.base import Answer
+
+    Job = Callable[[], Awaitable[Answer]]
+    _Item = tuple[int, Answer] | BaseException | None  # finished, failed, or all of them finished
+
+_START = 8
+_TICK = 1.0
+"""Seconds between looks at the keyboard: on Windows Ctrl-C does not end a wait."""
+
+_PATIENCE = 10.0
+"""Seconds to wait for requests that are being cancelled."""
+
+
+class Gate:
+    """
+    How many requests may be in flight, learnt from how the server takes them, as TCP does it (Chiu and Jain 1989): the
+    limit doubles with every `limit` successes until the first sign of congestion, then grows by one; a sign of
+    congestion halves it. Belongs to one event loop.
+
+    Args:
+        most (`int`): the limit is never above it.
+
+    Attributes:
+        limit (`int`): requests that may be in flight now.
+        in_flight (`int`): requests that are.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.limit = min(_START, most)
+        self.in_flight = 0
+        self._successes = 0
+        self._halved = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[int]:
+        """A place in flight, as soon as there is one; gives what [`Gate.congested`] wants to know."""
+        while self.in_flight >= self.limit:
+            turn = asyncio.get_running_loop().create_future()
+            self._waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                self._wake()  # the turn may have been given to this one, which does not take it
+                raise
+        self.in_flight += 1
+        try:
+            yield self._halved
+        finally:
+            self.in_flight -= 1
+            self._wake()
+
+    def _wake(self) -> None:
+        free = self.limit - self.in_flight
+        while self._waiting and free > 0:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                free -= 1
+
+    def succeeded(self) -> None:
+        """The server took a request."""
+        self._successes += 1
+        if self._successes >= self.limit:
+            self._successes = 0
+            self.limit = min(self.most, self.limit + 1 if self._halved else self.limit * 2)
+
+    def congested(self, sent: int) -> None:
+        """
+        The server was overloaded.
+
+        Args:
+            sent (`int`): what [`Gate.slot`] gave when the request was sent. All that was sent under one limit halves
+                it once: those behind the first one say nothing new.
+        """
+        if sent == self._halved:
+            self._halved += 1
+            self._successes = 0
+            self.limit = max(1, self.limit // 2)
+
+
+class _Run:
+    """One call of [`stream`], as the event loop sees it."""
+
+    def __init__(self, jobs: Sequence[Job], gate: Gate, proven: Callable[[], bool]) -> None:
+        self.jobs = jobs
+        self.gate = gate
+        self.proven = proven
+        self.finished: queue.SimpleQueue[list[_Item]] = queue.SimpleQueue()
+        self._fresh: list[_Item] = []
+        self._held = 0
+        self._failed = False
+        self._stored = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.ensure_future(self._send_all())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    def stored(self, count: int) -> None:
+        self._held -= count
+        self._stored.set()
+
+    def _finish(self, item: _Item) -> None:
+        # All that is finished in one turn of the loop goes over at once: waking the other thread takes long.
+        if not self._fresh:
+            asyncio.get_running_loop().call_soon(self._hand_over)
+        self._fresh.append(item)
+
+    def _hand_over(self) -> None:
+        fresh, self._fresh = self._fresh, []
+        self.finished.put(fresh)
+
+    async def _send_all(self) -> None:
+        tasks: set[asyncio.Task[None]] = set()
+        try:
+            for position, job in enumerate(self.jobs):
+                # What is finished and not yet stored would be paid again after a crash, like what is in flight.
+                while self._held >= self.gate.limit:
+                    self._stored.clear()
+                    await self._stored.wait()
+                if self._failed:
+                    return
+                self._held += 1
+                task = asyncio.create_task(self._send(position, job))
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
+                if not self.proven():
+                    await asyncio.wait([task])
+            if tasks:
+                await asyncio.wait(tasks)
+            self._finish(None)
+        except Exception as error:  # a mistake of ours: whoever waits has to hear of it
+            self._finish(error)
+        finally:
+            left = list(tasks)
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
+
+    async def _send(self, position: int, job: Job) -> None:
+        try:
+            self._finish((position, await job()))
+        except Exception as error:
+            self._failed = True
+            self._finish(error)
+
+    def take(self, *, wait: bool) -> tuple[dict[int, Answer], BaseException | None, bool]:
+        """What has piled up: answers, an error, and whether that was all."""
+        answers: dict[int, Answer] = {}
+        while True:
+            try:
+                items = self.finished.get(block=wait and not answers, timeout=_TICK)
+            except queue.Empty:
+                if wait and not answers:
+                    continue
+                return answers, None, False
+            for item in items:
+                if item is None:
+                    return answers, None, True
+                if isinstance(item, BaseException):
+                    return answers, item, False
+                answers[item[0]] = item[1]
+
+
+def stream(
+    jobs: Sequence[Job],
+    *,
+    gate: Gate,
+    proven: Callable[[], bool] = lambda: True,
+) -> Iterator[dict[int, Answer]]:
+    """
+    Runs `jobs` on the background loop and yields what they return, as it comes.
+
+    At most `gate.limit` jobs are between being started and being stored, where stored means that the caller has come
+    back for more after the yield with it.
+
+    Args:
+        jobs (sequence of async functions): each takes a [`Gate.slot`] for whatever it sends.
+        gate ([`Gate`]): the limit; may be shared by several calls.
+        proven (function, *optional*): as long as it gives `False`, one job runs at a time.
+
+    Yields:
+        `dict` of `int` to [`Answer`]: the jobs just finished, by position. An exception in a job, or a
+        `KeyboardInterrupt` while waiting, is raised after what is finished has been yielded. What is in flight is
+        cancelled when the iterator ends or is closed.
+    """
+    loop = background_loop()
+    run = _Run(jobs, gate, proven)
+    loop.call_soon_threadsafe(run.start)
+    try:
+        done = False
+        while not done:
+            try:
+                answers, error, done = run.take(wait=True)
+            except KeyboardInterrupt as interrupt:
+                answers, error = run.take(wait=False)[0], interrupt
+            if answers:
+                yield answers
+                loop.call_soon_threadsafe(run.stored, len(answers))
+            if error is not None:
+                raise error
+    finally:
+        if loop.is_running():  # at the end of the process the loop may be gone, and everything with it
+            asyncio.run_coroutine_threadsafe(run.stop(), loop).result(_PATIENCE)

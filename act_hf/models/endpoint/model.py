@@ -1,0 +1,273 @@
+"""Endpoint: a model behind a server, on huggingface_hub's client."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from act_hf.errors import ACTError
+from act_hf.models.base import ScoreRequest, require_ability
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from act_hf.models.base import Answer, Request
+    from act_hf.models.endpoint.wire import Wire
+
+SERVERS = {
+    "openai": "what every OpenAI-style server understands",
+    "llama.cpp": "grammars: replies held to the labels, exact scores",
+    "vllm": "structured outputs and the prompt's log-probabilities: replies held to the labels, exact scores",
+    "tgi": "a regex: replies held to the labels; exact scores where tokenizer= is given",
+}
+"""What an endpoint's server may be, and what that adds."""
+
+_OURS = ("messages", "model", "stream", "n")
+_lock = threading.Lock()
+_tokens: dict[tuple[str, str | None, str | None], str] = {}
+"""Tokens by model and address, for copies that a forked process unpickles: a token is never in a pickle."""
+
+
+@dataclass
+class Endpoint:
+    """
+    A model behind a server: a Hugging Face provider, or any server that speaks OpenAI's chat completions (vLLM,
+    llama.cpp, SGLang, Ollama, TGI, OpenAI itself). Requests are sent concurrently, as many at once as the server
+    bears, and repeated where that may help. Connects on first use; pickles as its arguments, but without the token.
+
+    > Parameters that say which model
+
+    Args:
+        model (`str`): the model as the server or the provider knows it.
+        base_url (`str`, *optional*): the server's address, as `"http://localhost:8000/v1"`. Without one, a Hugging
+            Face provider is used.
+        provider (`str`, *optional*): a Hugging Face provider, as `"together"`. Without one, Hugging Face chooses.
+        server (`str`, *optional*, defaults to `"openai"`): what the server understands beyond the common part:
+            `"openai"` (nothing), `"llama.cpp"`, `"vllm"` or `"tgi"`.
+        token (`str`, *optional*): the API key, or `"$NAME"` for the one in the environment variable NAME, which also
+            works in other processes. Without one, a Hugging Face provider gets the token of `hf auth login`, and any
+            other server none.
+
+    > Parameters that say what it can do
+
+    Args:
+        logprobs (`bool`, *optional*, defaults to `True`): whether it gives log-probabilities.
+        top_logprobs (`int`, *optional*, defaults to 20): the most probable tokens asked for; many servers allow 20 at
+            most, some 5.
+        images (`bool`, *optional*, defaults to `False`): whether the model sees images.
+        image_side (`int`, *optional*, defaults to 1024): pixels of an image's longer side at most.
+        tokenizer (`str`, *optional*): a Hub id or folder with the model's tokenizer, with which TGI's prompts are made
+            for exact scores.
+
+    > Parameters that change the answers
+
+    Args:
+        temperature (`float`, *optional*, defaults to 0): of chat replies; scores are taken at 0.
+        seed (`int`, *optional*): sent with every request.
+        extra_body (mapping, *optional*): fields sent with every request. They win over ours; `None` leaves one out.
+
+    > Parameters that say how it is asked
+
+    Args:
+        concurrency (`int`, *optional*, defaults to 32): most requests in flight. Starts at 8 at most, and follows what
+            the server bears.
+        requests_per_minute (`float`, *optional*): most requests sent.
+        timeout (`float`, *optional*, defaults to 120): seconds for a request.
+        attempts (`int`, *optional*, defaults to 6): how often a request is sent before its row fails.
+        prices (tuple of two `float`, *optional*): US dollars per million tokens read, and written. Defaults to what
+            the package `genai-prices` knows for the provider or the address.
+
+    Raises:
+        ACTError: for a wrong argument; while answering, when the server cannot be used or does not answer.
+    """
+
+    model: str
+    base_url: str | None = None
+    provider: str | None = None
+    server: str = "openai"
+    token: str | None = field(default=None, repr=False)
+    logprobs: bool = True
+    top_logprobs: int = 20
+    images: bool = False
+    image_side: int = 1024
+    tokenizer: str | None = None
+    temperature: float = 0.0
+    seed: int | None = None
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
+    concurrency: int = 32
+    requests_per_minute: float | None = None
+    timeout: float = 120.0
+    attempts: int = 6
+    prices: tuple[float, float] | None = None
+    instructed: bool = field(default=True, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._wire: Wire | None = None
+        self._withheld = False
+        _check_place(self)
+        _check_numbers(self)
+        _check_body(self.extra_body)
+        if self.token is not None:
+            if not self.token.isascii() or not self.token.isprintable() or " " in self.token or not self.token:
+                raise ACTError("the token is not one: it is empty, or has spaces or line ends in it")
+            _tokens[self._place] = self.token
+
+    @property
+    def _place(self) -> tuple[str, str | None, str | None]:
+        return self.model, self.base_url, self.provider
+
+    def __getstate__(self) -> dict[str, Any]:
+        named = self.token is None or self.token.startswith("$")
+        arguments = {argument.name: getattr(self, argument.name) for argument in fields(self)}
+        return {**arguments, "token": self.token if named else None, "_withheld": not named or self._withheld}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _wire=None)
+        if self._withheld:
+            self.token = _tokens.get(self._place)
+            self._withheld = self.token is None
+
+    @property
+    def name(self) -> str:
+        """The model and what changes its answers; no address, no token."""
+        changes = [f"{self.model}@{self.provider}" if self.provider else self.model, self.server]
+        if self.top_logprobs != 20:
+            changes.append(f"top{self.top_logprobs}")
+        if self.images:
+            changes.append(f"side{self.image_side}")
+        if self.tokenizer:
+            changes.append(f"by-{os.path.basename(self.tokenizer.rstrip('/'))}")
+        if self.temperature:
+            changes.append(f"t{self.temperature:g}")
+        if self.seed is not None:
+            changes.append(f"seed{self.seed}")
+        if self.extra_body:
+            body = json.dumps(dict(self.extra_body), sort_keys=True)
+            changes.append(f"body-{hashlib.sha256(body.encode()).hexdigest()[:8]}")
+        return "/".join(changes)
+
+    @property
+    def abilities(self) -> frozenset[str]:
+        """What it can do, by its arguments: nothing is asked for it."""
+        able = {"chat"}
+        if self.logprobs:
+            able.add("choose")
+            if self.server in ("llama.cpp", "vllm") or (self.server == "tgi" and self.tokenizer):
+                able.add("score")
+        return frozenset(able | {"image"} if self.images else able)
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[dict[int, Answer]]:
+        """
+        Answers concurrently, in a background thread; see [`Model.answer`].
+
+        After a crash at most `concurrency` of the requests are paid again, as long as every yield is stored before the
+        next one is asked for.
+        """
+        from act_hf.models.endpoint.dialogue import answer_request
+        from act_hf.models.endpoint.flow import stream
+        from act_hf.models.local.encoding import has_image
+
+        for request in requests:
+            require_ability(self, request.ability, purpose="this request")
+            if has_image(request.messages):
+                require_ability(self, "image", purpose="a task with an image column")
+        asks_logprobs = any(isinstance(request, ScoreRequest) for request in requests)
+        wire = self._connect(template=asks_logprobs)
+        return stream(
+            [partial(answer_request, wire, request) for request in requests],
+            gate=wire.gate,
+            # A server that gives no log-probabilities is found out with the first request, not with all of them.
+            proven=lambda: wire.gives_logprobs or not asks_logprobs,
+        )
+
+    def _connect(self, *, template: bool) -> Wire:
+        from act_hf.models.endpoint.forcing import chat_template
+        from act_hf.models.endpoint.wire import Wire
+
+        with _lock:
+            # Connections and their loop are of one process. A forked one makes its own.
+            if self._wire is None or self._wire.pid != os.getpid() or self._wire.loop.is_closed():
+                self._wire = Wire(self, self._secret())
+            if template and self._wire.prompt is None and self.server == "tgi" and self.tokenizer:
+                self._wire.prompt = chat_template(self.tokenizer)
+            return self._wire
+
+    def _secret(self) -> str | None:
+        if self._withheld:
+            raise ACTError(
+                f"the token of {self.model} was not sent to this process along with the model; "
+                'give it as token="$NAME" for an environment variable NAME that every process has'
+            )
+        if self.token is None or not self.token.startswith("$"):
+            return self.token
+        secret = os.environ.get(self.token[1:], "").strip()
+        if not secret:
+            raise ACTError(f"token={self.token!r}: the environment variable {self.token[1:]} is not set")
+        return secret
+
+
+def _check_place(endpoint: Endpoint) -> None:
+    model, base_url = endpoint.model, endpoint.base_url
+    if not isinstance(model, str) or not model.strip() or not model.isprintable():
+        raise ACTError(f"model={model!r} is no model's name")
+    if "://" in model:
+        raise ACTError(f"model={model!r} is an address; give it as base_url=, and the model's name as model=")
+    if endpoint.server not in SERVERS:
+        raise ACTError(f"server={endpoint.server!r} is none of {', '.join(SERVERS)}")
+    if base_url is None:
+        if endpoint.server != "openai":
+            raise ACTError(f"server={endpoint.server!r} needs base_url=, the server's address")
+        return
+    if endpoint.provider is not None:
+        raise ACTError(f"give base_url= or provider={endpoint.provider!r}, not both")
+    parts = urlsplit(base_url)
+    if parts.username or parts.password:
+        raise ACTError("base_url has a user name or password in it; give the key as token=")
+    if parts.scheme not in ("http", "https") or not parts.hostname or not base_url.isprintable() or " " in base_url:
+        raise ACTError(f"base_url={base_url!r} is no address like http://localhost:8000/v1")
+
+
+def _check_numbers(endpoint: Endpoint) -> None:
+    bounds = {
+        "concurrency": (1, 1000),
+        "attempts": (1, 100),
+        "top_logprobs": (1, 1000),
+        "image_side": (16, 16384),
+        "timeout": (0.001, 86400.0),
+        "temperature": (0.0, 10.0),
+        "requests_per_minute": (0.001, 1e9),
+        "seed": (0, 2**63 - 1),
+    }
+    for name, (least, most) in bounds.items():
+        value = getattr(endpoint, name)
+        if value is None and name in ("requests_per_minute", "seed"):
+            continue
+        whole = isinstance(least, int)
+        number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+        if not number or not least <= value <= most:
+            raise ACTError(f"{name}={value!r} is not {'a whole' if whole else 'a'} number from {least:g} to {most:g}")
+    if endpoint.prices is not None:
+        prices = tuple(endpoint.prices)
+        if len(prices) != 2 or not all(isinstance(price, int | float) and price >= 0 for price in prices):
+            raise ACTError(f"prices={endpoint.prices!r} are not two: dollars per million tokens read, and written")
+        endpoint.prices = (float(prices[0]), float(prices[1]))
+
+
+def _check_body(extra_body: Mapping[str, Any]) -> None:
+    if not isinstance(extra_body, Mapping):
+        raise ACTError(f"extra_body={extra_body!r} is no mapping of field to value")
+    for field_name in _OURS:
+        if field_name in extra_body:
+            raise ACTError(f"extra_body cannot hold {field_name!r}, which is not the caller's to set")
+    try:
+        json.dumps(dict(extra_body))
+    except (TypeError, ValueError) as error:
+        raise ACTError(f"extra_body cannot be sent as JSON: {error}") from error

@@ -15,7 +15,7 @@ from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest, require
 from act_hf.models.store import Store
 from act_hf.priors import fit_prior, normalised_logprobs
 from act_hf.records import add_record, usage_facts
-from act_hf.task import Row, Task, is_empty
+from act_hf.task import Row, Task, problem_of
 
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
 STRATEGIES = ("naive", "cot")
 COLUMNS = (columns.ID, columns.LABEL, columns.LABEL_PROBS, columns.RATIONALE, columns.FAILURE)
-
-_EMPTY = "the row is empty"
 
 
 @dataclass(frozen=True)
@@ -168,10 +166,13 @@ class Annotator:
 def labelled_columns(
     task: Task, batch: Mapping[str, list[Any]], label: Callable[[Sequence[Row]], list[Labelled]]
 ) -> dict[str, list[Any]]:
-    """The columns of a labelled batch; `label` is shown the rows that have content."""
+    """The columns of a labelled batch; `label` is shown the rows that can be shown."""
     rows = task.rows(batch)
-    remaining = iter(label([row for row in rows if not is_empty(row)]))
-    results = [Labelled(failure=f"annotate: {_EMPTY}") if is_empty(row) else next(remaining) for row in rows]
+    problems = [problem_of(row) for row in rows]
+    remaining = iter(label([row for row, problem in zip(rows, problems, strict=True) if problem is None]))
+    results = [
+        next(remaining) if problem is None else Labelled(failure=f"annotate: {problem}") for problem in problems
+    ]
     return {
         columns.ID: [task.row_id(row) for row in rows],
         columns.LABEL: [result.label for result in results],

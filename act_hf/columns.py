@@ -163,8 +163,7 @@ def map_columns(
             bar.update(len(next(iter(made.values()))))
             return made
 
-        # A format (numpy, pandas, ...) is how the caller reads rows; a stage is handed plain lists.
-        made = dataset.with_format(None).map(
+        made = as_stored(dataset).map(
             counted,
             batched=True,
             batch_size=batch_size,
@@ -174,6 +173,20 @@ def map_columns(
             new_fingerprint=generate_random_fingerprint(),
         )
     return _joined(dataset, made)
+
+
+def as_stored(dataset: Dataset) -> Dataset:
+    """
+    `dataset` as a stage reads it: plain lists, whatever format the caller reads rows in, and images as their bytes, so
+    that one that is broken is a row that fails; see [`Task.rows`].
+    """
+    from datasets import Image
+
+    plain: Dataset = dataset.with_format(None)
+    for name, feature in plain.features.items():
+        if isinstance(feature, Image) and feature.decode:
+            plain = plain.cast_column(name, Image(decode=False))
+    return plain
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from act_hf.models.base import ChatRequest, Model, ScoreRequest, require_ability
 from act_hf.models.store import Store
 from act_hf.priors import fit_prior
 from act_hf.records import add_record, recorded_task, usage_facts
-from act_hf.task import Task
+from act_hf.task import Row, Task, problem_of
 
 
 if TYPE_CHECKING:
@@ -106,10 +106,12 @@ class Critic:
         """Annotated rows in; `act_error_prob`, `act_critique` and `act_failure` out. Rows without a label get none."""
         labels = batch[columns.LABEL]
         rationales = _optional(batch, columns.RATIONALE)
-        whole = zip(self.task.rows(batch), labels, rationales, strict=True)
-        claims = [Claim(row, label, rationale) for row, label, rationale in whole if label is not None]
+        rows = self.task.rows(batch)
+        silent = [Verdict() if label is None else _unshown(row) for row, label in zip(rows, labels, strict=True)]
+        whole = zip(rows, labels, rationales, silent, strict=True)
+        claims = [Claim(row, label, rationale) for row, label, rationale, verdict in whole if verdict is None]
         judged = iter(STRATEGIES[self.strategy].judge(self, claims))
-        verdicts = [Verdict() if label is None else next(judged) for label in labels]
+        verdicts = [verdict or next(judged) for verdict in silent]
         failures = _optional(batch, columns.FAILURE + self.suffix)
         return {
             columns.ERROR_PROB + self.suffix: [verdict.error_prob for verdict in verdicts],
@@ -205,6 +207,11 @@ def criticize(
         failed=columns.count_failed(criticized, columns.FAILURE + suffix),
         usage=usage_facts(usage),
     )
+
+
+def _unshown(row: Row) -> Verdict | None:
+    problem = problem_of(row)
+    return Verdict(failure=f"{STAGE} {problem}") if problem else None
 
 
 def claimed_task(dataset: Dataset, task: Task | None) -> Task:

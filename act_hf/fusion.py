@@ -189,6 +189,9 @@ def fuse(
     plain = dataset.with_format(None)
     labels = np.array([-1 if label is None else label for label in plain[columns.LABEL][:]])
     values = np.stack([_read(plain, name, labels) for name in names])
+    silent = [signal for signal, found in zip(signals, values, strict=True) if np.isnan(found).all()]
+    if silent:
+        raise ACTError(f"fuse: the signal {silent[0]!r} has no value in any row; leave it out")
     if centre:
         values = np.stack([centred(signal, labels, len(task.labels)) for signal in values])
     joined = fused(values, weights)
@@ -222,8 +225,8 @@ def add_verdicts(dataset: Dataset, task: Task, verdicts: Sequence[Verdict], *, s
     """
     from datasets import Features
 
-    plain = dataset.with_format(None)
     failure = columns.FAILURE + suffix
+    plain = dataset.with_format(None)
     earlier = plain[failure][:] if failure in plain.column_names else [None] * len(plain)
     values: dict[str, list[Any]] = {
         columns.ERROR_PROB: [verdict.error_prob for verdict in verdicts],
@@ -235,9 +238,7 @@ def add_verdicts(dataset: Dataset, task: Task, verdicts: Sequence[Verdict], *, s
     }
     types = columns.column_features(task, values)
     features = Features({name + suffix: types[name] for name in values})
-    added = columns.add_columns(plain, {name + suffix: values[name] for name in values}, features)
-    formatted: Dataset = added.with_format(dataset.format["type"], **dataset.format["format_kwargs"])
-    return formatted
+    return columns.add_columns(dataset, {name + suffix: values[name] for name in values}, features)
 
 
 def _verdict(label: int, error_prob: float, said: dict[str, float]) -> Verdict:

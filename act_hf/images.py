@@ -32,19 +32,32 @@ def data_uri(image: Image, *, side: int = 1024, quality: int = 90, most: int = 4
     Raises:
         ACTError: for a picture that cannot be decoded, has no pixels, or does not fit into `most`.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
+
+    picture = prepared(image)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    while True:
+        kind, data = _encode(picture, quality)
+        if len(data) <= most:
+            return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        if max(picture.size) <= _SMALLEST:
+            raise ACTError(f"the image does not fit into {most:,} bytes")
+        smaller = [max(1, pixels * 3 // 4) for pixels in picture.size]
+        picture = picture.resize((smaller[0], smaller[1]), Image.Resampling.LANCZOS)
+
+
+def prepared(image: Image) -> Image:
+    """
+    A copy of the picture as a person sees it: turned as its EXIF orientation says, 8 bits deep, in mode L, RGB or,
+    where it is transparent anywhere, RGBA.
+
+    Raises:
+        ACTError: for a picture that cannot be decoded, or has no pixels.
+    """
+    from PIL import ImageOps
 
     try:
-        picture = _eight_bit(ImageOps.exif_transpose(image))
-        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-        while True:
-            kind, data = _encode(picture, quality)
-            if len(data) <= most:
-                return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
-            if max(picture.size) <= _SMALLEST:
-                raise ACTError(f"the image does not fit into {most:,} bytes")
-            smaller = [max(1, pixels * 3 // 4) for pixels in picture.size]
-            picture = picture.resize((smaller[0], smaller[1]), Image.Resampling.LANCZOS)
+        return _eight_bit(ImageOps.exif_transpose(image))
     except ACTError:
         raise
     except Exception as error:  # whatever a broken file makes of itself
@@ -52,7 +65,6 @@ def data_uri(image: Image, *, side: int = 1024, quality: int = 90, most: int = 4
 
 
 def _eight_bit(image: Image) -> Image:
-    """A copy in mode L, RGB or, where something is transparent, RGBA."""
     if not all(image.size):
         raise ACTError(f"the image has no pixels: it is {image.width} x {image.height}")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from act_hf.judges import STAGE, Verdict
 from act_hf.models.asking import Usage, rows_at_once
 from act_hf.models.recordings import label_ids
 from act_hf.raters import DEPENDENCE, panel_error_probs
-from act_hf.records import add_record, usage_facts
+from act_hf.records import add_record, stage_records, usage_facts
 
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def criticize_panel(
     task = claimed_task(dataset, task)
     voters, sure = _voters(dataset, votes, confidences)
     labels, said, confidence = _read(dataset.with_format(None), task, voters, sure)
-    known, known_shares = labels >= 0, None if shares is None else _in_order(shares, task)
+    known, known_shares = labels >= 0, None if shares is None else shares_in_order(shares, task)
     error_probs = np.full(len(labels), np.nan)
     error_probs[known], accuracies = panel_error_probs(
         labels[known],
@@ -134,6 +135,8 @@ def _voters(
         raise ACTError(
             "criticize: a panel needs voters; make columns of labels with add_votes, or name them in votes="
         )
+    if columns.LABEL in voters.values():
+        raise ACTError(f"criticize: {columns.LABEL!r} is what the panel judges; it is no vote")
     unknown = sorted(set(sure) - set(voters))
     if unknown:
         raise ACTError(f"criticize: confidences of {unknown[0]!r}, who is none of the voters {', '.join(voters)}")
@@ -152,7 +155,8 @@ def _read(
     return np.array(labels), np.array(said).T, np.array(found, dtype=np.float64).T
 
 
-def _in_order(shares: Mapping[str, float], task: Task) -> list[float]:
+def shares_in_order(shares: Mapping[str, float], task: Task) -> list[float]:
+    """The shares in the order of the task's labels. Raises [`ACTError`] for a name that is none of them."""
     for name in shares:
         task.index(name)
     return [shares.get(name, 0.0) for name in task.labels]
@@ -202,6 +206,7 @@ def add_votes(
         name: Annotator(task, model, strategy, store, max_tokens=max_tokens, usage=usage)
         for name, model in models.items()
     }
+    _warn_of_annotators(dataset, models)
     shown, failed = dataset.select_columns(list(task.columns)), {}
     for name, annotator in annotators.items():
         labelled = _labelled(shown, annotator, batch_size, progress=f"vote ({name})")
@@ -220,6 +225,17 @@ def add_votes(
     )
 
 
+def _warn_of_annotators(dataset: Dataset, models: Mapping[str, Model]) -> None:
+    made = stage_records(dataset, "annotate")
+    asked = made[-1]["model"].split(" + ") if made else []
+    for name, model in models.items():
+        if model.name in asked:
+            warnings.warn(
+                f"{name} annotated these rows itself: its vote is no second opinion, and makes labels look better",
+                stacklevel=3,
+            )
+
+
 def _labelled(dataset: Dataset, annotator: Annotator, batch_size: int | None, *, progress: str) -> Dataset:
     features = columns.column_features(annotator.task, LABELLED)
     rows = batch_size or rows_at_once(annotator.model)
@@ -230,11 +246,11 @@ def _with_ballots(dataset: Dataset, labelled: Dataset, name: str, *, probable: b
     """`dataset` with what a model labelled as that voter's columns."""
     from datasets import Features, Value
 
+    if CONFIDENCE + name in dataset.column_names and not probable:
+        dataset = dataset.remove_columns(CONFIDENCE + name)  # of an earlier voter of that name
     plain = labelled.with_format(None)
     values = {VOTE + name: plain[columns.LABEL][:]}
     types = Features({VOTE + name: labelled.features[columns.LABEL], CONFIDENCE + name: Value("float32")})
     if probable:
         values[CONFIDENCE + name] = [None if probs is None else max(probs) for probs in plain[columns.LABEL_PROBS][:]]
-    added = columns.add_columns(dataset.with_format(None), values, types)
-    formatted: Dataset = added.with_format(dataset.format["type"], **dataset.format["format_kwargs"])
-    return formatted
+    return columns.add_columns(dataset, values, types)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from act_hf import prompts
+from act_hf import columns, prompts
 from act_hf.errors import ACTError
 from act_hf.models.base import require_ability
-from act_hf.task import is_empty
+from act_hf.task import problem_of
 
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def fit_prior(
         annotator ([`Annotator`]): its model must be able to choose. Its answers are stored, so nothing is asked twice.
         dataset (`Dataset`): the rows to label.
         method (`str`): `"batch"` or `"contextual"`.
-        rows (`int`, *optional*, defaults to 1000): rows used by `"batch"`, in evenly spaced batches.
+        rows (`int`, *optional*, defaults to 1000): rows used by `"batch"`, evenly spaced.
         batch_size (`int`, *optional*, defaults to 64): rows handed to the model at once.
 
     Returns:
@@ -69,18 +69,16 @@ def fit_prior(
 def _asked_in_batches(
     annotator: Annotator, dataset: Dataset, rows: int, batch_size: int
 ) -> Iterator[NDArray[np.float64]]:
-    """Asks in whole batches as `map` will, so that an interrupted run is resumed with the same batches."""
+    """Asks for evenly spaced rows: a data set can be sorted, and its first ones like no others."""
     from datasets.utils import are_progress_bars_disabled
     from tqdm.auto import tqdm
 
-    plain = dataset.with_format(None)  # a format is how the caller reads rows
-    starts = np.arange(0, len(dataset), batch_size)
-    kept = starts[np.linspace(0, len(starts) - 1, min(len(starts), max(1, rows // batch_size))).astype(int)]
-    total = sum(min(batch_size, len(dataset) - start) for start in kept)
-    with tqdm(total=total, desc="calibrate", unit="rows", disable=are_progress_bars_disabled()) as bar:
-        for start in kept.tolist():
-            batch = annotator.task.rows(plain[start : start + batch_size])
-            yield annotator.raw_logprobs([row for row in batch if not is_empty(row)])[0]
+    plain = columns.as_stored(dataset)
+    kept = np.linspace(0, len(dataset) - 1, min(rows, len(dataset))).astype(int).tolist()
+    with tqdm(total=len(kept), desc="calibrate", unit="rows", disable=are_progress_bars_disabled()) as bar:
+        for start in range(0, len(kept), batch_size):
+            batch = annotator.task.rows(plain[kept[start : start + batch_size]])
+            yield annotator.raw_logprobs([row for row in batch if problem_of(row) is None])[0]
             bar.set_postfix(annotator.usage.facts(), refresh=False)
             bar.update(len(batch))
 

@@ -143,7 +143,8 @@ def parse_label(task: Task, reply: str, row: Mapping[str, Any] | None = None) ->
 
     Read is what follows the last `Answer:`, or all of it. It names a label when it is one, or mentions exactly one,
     upper and lower case being the same. A label that only occurs inside a longer one that is mentioned does not count,
-    nor one that is mentioned in words taken from the row: a row that says "answer joy" must not be repeated into joy.
+    nor one that is denied ("not spam"), nor one that is mentioned in words taken from the row: a row that says "answer
+    joy" must not be repeated into joy.
 
     Returns:
         `int`, *optional*: the label's id; `None` when the reply names none, or several.
@@ -165,12 +166,17 @@ def parse_label(task: Task, reply: str, row: Mapping[str, Any] | None = None) ->
         spellings[name]
         for span, name in spans.items()
         if not any(other != span and other[0] <= span[0] and span[1] <= other[1] for other in spans)
+        and not _DENIED.search(answer[: span[0]])
     }
     return found.pop() if len(found) == 1 else None
 
 
+_DENIED = re.compile(r"(?:\b(?:not|no|non|never|neither|nor|without)|n[’']t)(?: (?:an?|the|about|really|at all))* $")
+"""What stands before a label that is mentioned to say that it is not the one."""
+
+
 def _folded(text: str) -> str:
-    return re.sub(r"[\s_]+", " ", text).strip().casefold()
+    return re.sub(r"[\s_\-]+", " ", text).strip().casefold()
 
 
 # Criticizing

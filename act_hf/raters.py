@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
 
 DEPENDENCE = 0.8
-"""How much of a further voter's evidence is a repetition: see [`panel_error_probs`]. Measured on models' answers."""
+"""How much of a further voter's evidence is a repetition: see [`panel_error_probs`]. Our choice (docs/log.md)."""
 
 _ITERATIONS, _TOLERANCE = 200, 1e-6
 _SMOOTHING, _LEAST, _PRESUMED = 0.2, 10.0, 0.7
@@ -43,8 +43,9 @@ def panel_error_probs(
     - P_r is smoothed towards a rater who is right in 70 % of the rows, as if it had labelled a fifth of the rows more
       (a Dirichlet prior; at least 10 rows a label).
     - The share of each label is not estimated with the rest, since errors that raters have in common then pull it
-      along. Given `shares`, it is those, and that is much better. Otherwise it is proportional to the square root of
-      the share among the votes: half way, in log-odds, from equal shares.
+      along. Given `shares`, it is those, which is better where the voters lean the same way, and elsewhere about the
+      same. Otherwise it is proportional to the square root of the share among the votes: half way, in log-odds, from
+      equal shares.
     - Raters are not independent: models share training data and mistakes, and taken at its word the posterior is far
       too sure. The evidence of the R raters of a row enters with the exponent 1 / (1 + (R - 1)·`dependence`), the
       effective number of raters with that correlation over their number (Kish 1965).

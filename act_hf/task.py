@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from act_hf.columns import class_names, require
-from act_hf.errors import ACTError
+from act_hf.errors import ACTError, one_line
 
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
+
+_ORIENTATION = 0x0112
+"""The EXIF tag that says how a picture is turned."""
 
 Row = dict[str, Any]
 """The columns of a row that the task shows, by name."""
@@ -160,8 +163,13 @@ class Task:
                 raise ACTError(f"{stage}: column {name!r} is {feature}, but the task needs {wanted}")
 
     def rows(self, batch: Mapping[str, list[Any]]) -> list[Row]:
-        """A batch, as `Dataset.map` hands it over, as one [`Row`] a row."""
-        values = (batch[name] for name in self.columns)
+        """
+        A batch, as `Dataset.map` hands it over, as one [`Row`] a row.
+
+        Images may come decoded or as `{"bytes": ..., "path": ...}`. One that cannot be read becomes an [`Unreadable`].
+        """
+        opened = {self.image: [_opened(value) for value in batch[self.image]]} if self.image else {}
+        values = (opened.get(name, batch[name]) for name in self.columns)
         return [dict(zip(self.columns, row, strict=True)) for row in zip(*values, strict=True)]
 
     def row_id(self, row: Mapping[str, Any]) -> str:
@@ -201,16 +209,48 @@ class Task:
         return cls(**{**values, "examples": tuple(Example(**example) for example in examples)})
 
 
-def is_empty(row: Row) -> bool:
-    """Whether a row has nothing to show."""
-    return all(value is None or (isinstance(value, str) and not value.strip()) for value in row.values())
+@dataclass(frozen=True)
+class Unreadable:
+    """An image that cannot be read: why, and its file."""
+
+    reason: str
+    data: bytes
+
+
+def _opened(value: Any) -> Any:
+    from datasets import Image
+
+    if not isinstance(value, dict):
+        return value
+    try:
+        image = Image().decode_example(value)
+        image.load()
+    except Exception as error:  # whatever a broken file makes of itself
+        return Unreadable(one_line(error), value.get("bytes") or str(value.get("path")).encode())
+    return image
+
+
+def problem_of(row: Row) -> str | None:
+    """Why a row cannot be shown to a model, or `None`."""
+    for value in row.values():
+        if isinstance(value, Unreadable):
+            return f"the image cannot be read: {value.reason}"
+    empty = all(value is None or (isinstance(value, str) and not value.strip()) for value in row.values())
+    return "the row is empty" if empty else None
 
 
 def image_bytes(image: Any) -> bytes:
-    """Pixels with mode and size: the same picture has the same id whatever file it came from."""
+    """
+    Pixels with mode and size, and how they are to be seen where that is said beside them: the same picture has the
+    same id whatever file it came from.
+    """
+    if isinstance(image, Unreadable):
+        return b"unreadable " + image.data
+    beside = {"orientation": image.getexif().get(_ORIENTATION, 1), "transparency": image.info.get("transparency")}
+    said = "".join(f" {name} {value}" for name, value in beside.items() if value not in (None, 1))
     if image.mode in ("P", "PA"):  # these pixels are numbers of colours, and the colours are elsewhere
         image = image.convert("RGBA")
-    return f"{image.mode}{image.size}".encode() + bytes(image.tobytes())
+    return f"{image.mode}{image.size}{said}".encode() + bytes(image.tobytes())
 
 
 def _check_fields(kind: type[Any], values: Mapping[str, Any], what: str, *, needs: str) -> None:

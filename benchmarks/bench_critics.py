@@ -1,7 +1,8 @@
 """
 Every critic strategy with small real models: docs/critics.md is made of this.
 
-    python benchmarks/bench_critics.py --data data --weights weights --store critics.sqlite   # hours; resumes
+    python benchmarks/bench_critics.py --data data --weights weights --store critics.sqlite   # two hours
+    python benchmarks/bench_critics.py --docs      # the tables from the JSON
 
 Qwen2.5-Coder-1.5B annotates 300 rows each of TweetEval's emotion and irony. Itself (self), Qwen2.5-Coder-0.5B, SmolLM2
 and, by likelihood, MiniLM (cross) criticize, as given, centred per label, and fused. `--weights` is a folder with the
@@ -9,6 +10,7 @@ files qwen15.gguf and qwen05.gguf; `--data` one with emotion/test.parquet and ir
 """
 
 import argparse
+import json
 import os
 
 
@@ -20,7 +22,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, load_dataset
-from machine import save_result
+from machine import RESULTS, save_result
 
 from act_hf import EncoderModel, LocalModel, Model, Task, annotate, criticize
 from act_hf.estimate import auroc
@@ -28,6 +30,7 @@ from act_hf.models.embedded import minilm_path, smollm2_path
 from act_hf.records import stage_records
 
 
+DOCS = Path(__file__).parents[1] / "docs" / "critics.md"
 ROWS = 300
 BOOTSTRAPS = 2000
 INSTRUCTIONS = {
@@ -155,17 +158,65 @@ def joins(signals: dict[str, np.ndarray]) -> dict[str, list[str]]:
     }
 
 
+# docs/critics.md
+
+
+def write_docs(result: dict[str, Any]) -> None:
+    """Replaces what stands between the marks of each set."""
+    text = DOCS.read_text(encoding="utf-8")
+    for one in result["sets"]:
+        begin, end = f"<!-- begin {one['set']} -->", f"<!-- end {one['set']} -->"
+        before, rest = text.split(begin)
+        text = f"{before}{begin}\n{tables(one)}\n{end}{rest.split(end)[1]}"
+    DOCS.write_text(text, encoding="utf-8")
+    print(f"tables written to {DOCS}")
+
+
+def tables(one: dict[str, Any]) -> str:
+    rows = one["critics"]
+    lines = [
+        f"Right: {one['accuracy']:.1%} of {ROWS} labels (always the most frequent label: {one['majority']:.1%}).\n",
+        "| critic | strategy | AUROC as given | AUROC centred | ABS as given | ABS centred | failed | seconds a row |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    given = {(row["critic"], row["strategy"]): row for row in rows if row.get("calibration") == "none"}
+    centred = {(row["critic"], row["strategy"]): row for row in rows if row.get("calibration") == "batch"}
+    for (critic, strategy), row in given.items():
+        moved = centred[critic, strategy]
+        kind = "self" if critic == "Qwen 1.5B" else "cross"
+        cells = [f"{critic} ({kind})", strategy, _cell(row, "auroc"), _cell(moved, "auroc"), _cell(row, "abs")]
+        cells += [_cell(moved, "abs"), str(row["failed"]), f"{row['seconds_per_row']:.2f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["\n| without another question, or joined | AUROC | ABS |", "|---|---|---|"]
+    for row in rows:
+        if row["strategy"] in ("confidence", "fused"):
+            title = "the annotator's own confidence" if row["strategy"] == "confidence" else f"fused: {row['critic']}"
+            lines.append(f"| {title} | {_cell(row, 'auroc')} | {_cell(row, 'abs')} |")
+    return "\n".join(lines)
+
+
+def _cell(row: dict[str, Any], name: str) -> str:
+    low, high = row[f"{name}_interval"]
+    return f"{row[name]:.2f} ({low:.2f} to {high:.2f})"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder with emotion/ and irony/ instead of the Hub")
-    parser.add_argument("--weights", type=Path, required=True, help="a folder with qwen15.gguf and qwen05.gguf")
+    parser.add_argument("--weights", type=Path, help="a folder with qwen15.gguf and qwen05.gguf")
     parser.add_argument("--store", type=Path, default=Path("critics.sqlite"), help="where answers are kept")
-    parser.add_argument("--scored", action="store_true", help="only the strategies that need no generated text")
+    parser.add_argument("--docs", action="store_true", help="write the tables of docs/critics.md")
     given = parser.parse_args()
-    strategies = SCORED if given.scored else (*SCORED, *SPOKEN)
-    critics = models(given.weights)
-    trials = [trial(name, given.data, critics, strategies, given.store) for name in INSTRUCTIONS]
-    save_result("critics", {"annotator": "Qwen 1.5B", "longest": LONGEST, "bootstraps": BOOTSTRAPS, "sets": trials})
+    if not (given.weights or given.docs):
+        parser.error("give --weights FOLDER to measure, --docs to write the tables, or both")
+    if given.weights:
+        critics = models(given.weights)
+        trials = [trial(name, given.data, critics, (*SCORED, *SPOKEN), given.store) for name in INSTRUCTIONS]
+        save_result(
+            "critics", {"annotator": "Qwen 1.5B", "longest": LONGEST, "bootstraps": BOOTSTRAPS, "sets": trials}
+        )
+    if given.docs:
+        write_docs(json.loads((RESULTS / "critics.json").read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":

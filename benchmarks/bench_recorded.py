@@ -199,8 +199,7 @@ def errors_table(one: dict[str, Any]) -> str:
     for row in made["annotators"]:
         mine = [critic for critic in made["critics"] if critic["annotator"] == row["name"]]
         panel = next(critic for critic in mine if critic["critic"] == "panel")
-        best = best_other(row, mine)
-        apart = "" if best["best_auroc"] == panel["best_auroc"] else " ≠"
+        best = best_other(mine)
         cells = [
             row["name"],
             percent(row["accuracy"]),
@@ -208,16 +207,15 @@ def errors_table(one: dict[str, Any]) -> str:
             bounds(panel["auroc"]),
             bounds(panel["abs"]),
             bounds(known[row["name"]]["auroc"]),
-            f"{best['critic']}: {bounds(best['auroc'])}{apart}",
+            f"{best['critic']}: {bounds(best['auroc'])}",
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(line.rstrip() for line in lines)
 
 
-def best_other(annotator: dict[str, Any], critics: list[dict[str, Any]]) -> dict[str, Any]:
+def best_other(critics: list[dict[str, Any]]) -> dict[str, Any]:
     """The critic with the best AUROC of another model, alone."""
-    family = annotator["name"].split()[0]
-    others = [one for one in critics if one["critic"] != "panel" and one["critic"].split()[0] != family]
+    others = [one for one in critics if one["critic"] != "panel" and not one["self_critique"]]
     return max(others, key=lambda one: one["auroc"]["value"])
 
 
@@ -242,8 +240,7 @@ def best_others(comparison: dict[str, Any]) -> list[dict[str, Any]]:
     """[`best_other`] of every annotator."""
     critics = comparison["critics"]
     return [
-        best_other(row, [one for one in critics if one["annotator"] == row["name"]])
-        for row in comparison["annotators"]
+        best_other([one for one in critics if one["annotator"] == row["name"]]) for row in comparison["annotators"]
     ]
 
 

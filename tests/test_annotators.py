@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, List, Value
+from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from datasets.fingerprint import Hasher
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +17,7 @@ from support.fakes import FakeModel, by_text, message_text, shown, system
 from act_hf import prompts
 from act_hf.annotators import COLUMNS, Annotator, annotate
 from act_hf.columns import column_features
+from act_hf.critics import criticize
 from act_hf.errors import ACTError
 from act_hf.models.base import Answer, ChatRequest, ScoreRequest
 from act_hf.models.store import Store
@@ -522,3 +523,24 @@ class TestAFailedAnswer:
         done = annotate(rows("long"), TASK, model, store=store, strategy="cot")
         assert done["act_failure"][:] == ["annotate: too long"]
         assert model.calls == 1
+
+
+def test_a_broken_image_is_a_row_that_fails(tmp_path):
+    good, broken, cut = (tmp_path / name for name in ("good.png", "broken.png", "cut.jpg"))
+    Picture.new("RGB", (32, 32), "red").save(good)
+    broken.write_bytes(b"this is no image")
+    Picture.effect_noise((64, 64), 50).save(cut)
+    cut.write_bytes(cut.read_bytes()[:900])
+    paths = [str(path) for path in (good, broken, cut)]
+    dataset = Dataset.from_dict({"i": paths}, features=Features({"i": Image()}))
+    task = Task(labels=["dark", "light"], image="i")
+    model = FakeModel(by=lambda request: [-1.0, -2.0], abilities=["choose", "image"])
+    for calibration in ("none", "batch"):
+        done = annotate(dataset, task, model, calibration=calibration, store=tmp_path / "answers.sqlite")
+        assert done["act_label"][:] == [0, None, None]
+        failures = done["act_failure"][:]
+        assert failures[0] is None
+        assert all(failure.startswith("annotate: the image cannot be read: ") for failure in failures[1:])
+        assert len(set(done["act_id"][:])) == 3
+    doubted = criticize(done, model, strategy="likelihood", store=tmp_path / "answers.sqlite")
+    assert [value is None for value in doubted["act_error_prob"][:]] == [False, True, True]

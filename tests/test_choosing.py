@@ -29,6 +29,11 @@ class TestOneStep:
         steps = [step(("spam", 0.5), (" spam", 0.2), ("sp", 0.1), ("ham", 0.1))]
         assert shares(steps, "spam", "ham") == pytest.approx([0.8, 0.1])
 
+    def test_a_token_that_is_listed_twice_adds_up_too(self):
+        # Two tokens can be written alike. The one that was said is one of them, and counts once.
+        twice = ((b"spam", math.log(0.5)), (b"spam", math.log(0.2)), (b"ham", math.log(0.1)))
+        assert shares([Step(b"spam", math.log(0.5), twice)], "spam", "ham") == pytest.approx([0.7, 0.1])
+
     def test_spellings_are_continuations_of_their_own(self):
         steps = [step(("Yes", 0.5), ("yes", 0.2), ("No", 0.1), ("no", 0.05), ("NO", 0.05))]
         assert shares(steps, "Yes", "yes", "YES", "No", "no", "NO")[:2] == pytest.approx([0.5, 0.2])
@@ -49,17 +54,17 @@ class TestOneStep:
 
     def test_a_token_that_begins_several_is_open(self):
         spread = walk([step(("ne", 0.6), ("pos", 0.4))], ["negative", "neutral", "positive"])
-        assert spread.open == (0, 1)
+        assert spread.undecided == (0, 1)
         assert [math.exp(value) for value in spread.logprobs()] == pytest.approx([0.3, 0.3, 0.4])
 
     def test_little_that_is_unclear_is_shared_without_asking(self):
         spread = walk([step(("No", 0.9), ("N", 0.004), ("Yes", 0.096))], ["No", "NO", "Yes"])
-        assert spread.open == ()
+        assert spread.undecided == ()
         assert [math.exp(value) for value in spread.logprobs()] == pytest.approx([0.902, 0.002, 0.096])
 
     def test_white_space_says_nothing_but_asks_for_more(self):
         spread = walk([step(("\n", 0.5), ("spam", 0.3), ("ham", 0.2))], ["spam", "ham"])
-        assert spread.open == (0, 1)
+        assert spread.undecided == (0, 1)
         assert [math.exp(value) for value in spread.logprobs()] == pytest.approx([0.3, 0.2])
 
     def test_an_end_at_once_is_no_continuation(self):
@@ -69,6 +74,15 @@ class TestOneStep:
         spread = walk([step(("ne", 0.6), ("pos", 0.4))], ["negative", "neutral", "positive"])
         spread.settle({0: math.log(0.02), 1: math.log(0.01)})
         assert [math.exp(value) for value in spread.logprobs()] == pytest.approx([0.4, 0.2, 0.4])
+
+    def test_what_was_too_little_to_ask_about_stays_shared(self):
+        spread = walk(
+            [step(("ne", 0.7), ("good", 0.285), ("po", 0.008), ("x", 0.0001))],
+            ["negative", "neutral", "positive", "poor", "good"],
+        )
+        assert spread.undecided == (0, 1)
+        spread.settle({0: math.log(0.02), 1: math.log(0.01)})
+        assert [math.exp(value) for value in spread.logprobs()][2:] == pytest.approx([0.004, 0.004, 0.285])
 
     def test_exact_scores_settle_white_space_too(self):
         spread = walk([step((" ", 0.9), ("a", 0.1))], ["a", "b"])

@@ -9,18 +9,23 @@ import re
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
+from hypothesis import given
+from hypothesis import strategies as st
 from support.fakes import FakeModel
 
 from act_hf.annotators import annotate
 from act_hf.comparison import compare
 from act_hf.comparison.advice import recommend
-from act_hf.comparison.facts import Took
+from act_hf.comparison.facts import Judge, Labeller, Took
 from act_hf.comparison.measure import Doubts, Labels, Settings, measure
+from act_hf.comparison.plots import pictures
+from act_hf.comparison.summary import short_names
 from act_hf.critics import criticize
 from act_hf.errors import ACTError
 from act_hf.estimate import abs_score, aqg, auroc, recall_at, reliability
 from act_hf.models.asking import LimitReached
 from act_hf.models.base import Answer
+from act_hf.models.recorded import Recorded
 from act_hf.raters import panel_error_probs
 from act_hf.task import Task
 
@@ -138,6 +143,61 @@ def test_the_critic_that_is_the_annotators_own_model_is_kept_and_marked(store):
     assert not pairs["strong", "other"].self_critique
 
 
+def test_the_same_model_asked_otherwise_is_marked_too(store):
+    rows = slice_of().add_column("cot", GOLD.tolist()).add_column("goc", GOLD.tolist())
+    asked = {
+        how: Recorded.from_table(
+            rows.add_column("id", list(range(ROWS))),
+            TASK,
+            Dataset.from_dict(
+                {"row_id": range(ROWS), "model": ["gpt"] * ROWS, "strategy": [how] * ROWS, "label": GOLD}
+            ),
+            model="gpt",
+            certainty=0.9,
+        )
+        for how in ("cot", "goc")
+    }
+    column = Recorded.from_columns(rows, TASK, label="cot", name="other", certainty=0.9)
+    made = by_pair(
+        compare(
+            rows,
+            TASK,
+            annotators={"cot": asked["cot"], "other": column, "both": [asked["cot"], column]},
+            critics={"goc": asked["goc"]},
+            store=store,
+            bootstraps=100,
+        )
+    )
+    assert made["cot", "goc"].self_critique
+    assert made["both", "goc"].self_critique
+    assert not made["other", "goc"].self_critique
+    assert made["other", "panel"].self_critique  # "both" has it
+    hot, cold = model("m@t1", 0.8, seed=1), model("m@t0", 0.8, seed=2)
+    hot.model = cold.model = "m"
+    (pair,) = compare(
+        slice_of(), TASK, annotators={"hot": hot}, critics={"cold": cold}, store=store, bootstraps=100
+    ).critics
+    assert pair.self_critique
+
+
+def test_what_answers_many_at_once_is_as_quick_as_the_clock_says(store):
+    """An answer of the fakes takes half a second: those of one that has 20 requests in flight overlap."""
+    one, many = model("one", 0.8, seed=1), model("many", 0.8, seed=1)
+    many.concurrency = 20
+    annotators = {"one": one, "many": many, "both": [one, many]}
+    made = compare(slice_of(), TASK, annotators=annotators, panel=False, store=store, bootstraps=100)
+    took = {row.name: row.took for row in made.annotators}
+    assert took["one"].seconds_per_row == pytest.approx(0.5)
+    assert took["many"].seconds_per_row == pytest.approx(0.5 / 20)
+    assert took["both"].seconds_per_row == pytest.approx(2 * 0.5)  # one after the other, at the pace of the slower
+    assert made.recommendation.annotator == "many"
+    assert "s / row" in made.summary()
+    few = model("few", 0.8, seed=2)
+    few.concurrency = 1000
+    made = compare(slice_of(), TASK, annotators={"few": few}, store=store, bootstraps=100)
+    assert made.annotators[0].took.seconds == pytest.approx(0.5)  # no quicker than a single request
+
+
 def test_options_are_those_of_the_stages(store):
     strong = model("strong", 0.8, seed=1)
     options = {"strategy": "likelihood", "calibration": "batch"}
@@ -229,6 +289,12 @@ def test_a_limit_of_dollars_is_one_for_all_of_it(store):
         ({"budgets": (1.5,)}, "budget 1.5"),
         ({"confidence": 95}, "confidence=95"),
         ({"bootstraps": 10}, "bootstraps=10 are too few"),
+        ({"shares": {"fear": 1.0}}, "'fear' is not a label"),
+        ({"shares": {"anger": 0.5, "joy": 0.5}}, "shares are positive for every label .* not anger 0.5, joy 0.5, sad"),
+        ({"shares": {"anger": 0.5, "joy": 0.5, "sadness": 0.5}}, "sum to 1, not anger 0.5, joy 0.5, sadness 0.5"),
+        ({"shares": dict.fromkeys(NAMES, float("nan"))}, "sum to 1, not anger nan"),
+        ({"shares": dict.fromkeys(NAMES, 1 / 3), "panel": False}, "shares are for the panel, which takes panel=True"),
+        ({"shares": dict.fromkeys(NAMES, 1 / 3), "annotators": {"a": FakeModel()}}, "and 3 annotators or more"),
         ({"gold": "gold"}, "no column 'gold'"),
         ({"gold": "text"}, "is one that the models are shown"),
     ],
@@ -405,8 +471,6 @@ def test_known_shares_reach_the_panel(store):
     plain = compared(store, critics=None)
     told = compared(store, critics=None, shares={"anger": 0.8, "joy": 0.1, "sadness": 0.1})
     assert by_pair(plain)["weak", "panel"].ece != by_pair(told)["weak", "panel"].ece
-    with pytest.raises(ACTError, match="'fear' is not a label"):
-        compared(store, critics=None, shares={"fear": 1.0})
 
 
 def test_a_voter_without_a_label_is_no_vote(store):
@@ -426,11 +490,12 @@ def price(cost, seconds=0.0):
 def recommended(costs, values, *, seconds=(0.0, 0.0)):
     """Two annotators with the same critic; `values` of 100 rows are right, and the critic knows nothing."""
     gold = np.zeros(100, dtype=np.int64)
-    labels = [
-        Labels(name, name, "naive", "none", (np.arange(100) >= right).astype(int), np.full(100, np.nan), price(*spent))
-        for name, right, spent in zip("ab", values, zip(costs, seconds, strict=True), strict=True)
-    ]
-    doubts = [Doubts(one.name, "c", "c", "likelihood", "none", False, np.full(100, 0.5), price(0.0)) for one in labels]
+    labels, doubts = [], []
+    for name, right, spent in zip("ab", values, zip(costs, seconds, strict=True), strict=True):
+        by = Labeller(name=name, model=name, strategy="naive", calibration="none", took=price(*spent))
+        labels.append(Labels(by, (np.arange(100) >= right).astype(int), np.full(100, np.nan)))
+        asked = {"model": "c", "strategy": "likelihood", "calibration": "none", "took": price(0.0)}
+        doubts.append(Doubts(Judge(annotator=name, critic="c", self_critique=False, **asked), np.full(100, 0.5)))
     settings = Settings((10,), 0.95, 300, 0)
     return recommend(measure(gold, labels, doubts, settings), settings, 100)
 
@@ -493,6 +558,70 @@ def test_the_summary_fits_a_terminal_and_cannot_colour_it(store):
     assert all(line.isprintable() for line in lines)
     assert any(line.startswith("recommended: ") for line in lines)
     assert "within noise of the best" in lines[0]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Qwen2.5-7B-Instruct", "Qwen2.5-72B-Instruct"),
+        ("gpt-4o goc_1shot", "gpt-4o coc_1shot"),
+        ("meta-llama/Llama-3.1-8B-Instruct-Turbo-FP8", "meta-llama/Llama-3.1-70B-Instruct-Turbo-FP8"),
+        ("x" * 50, "x" * 51, "x" * 52),
+        ("short", "short\u202e", "short "),
+    ],
+)
+def test_no_two_names_become_one(names):
+    for length in (8, 11, 14, 24):
+        made = short_names([*names, "another"], length)
+        assert made.keys() == {*names, "another"}
+        assert len(set(made.values())) == len(made)
+        assert all(len(short) <= length for short in made.values())
+        assert made["another"] == "another"
+
+
+def test_no_number_is_cut_in_two():
+    names = [f"meta-llama/Llama-3.1-{size}B-Instruct-Turbo-FP8" for size in (8, 70, 405)]
+    for length in range(8, 40):
+        for short, size in zip(short_names(names, length).values(), ("8", "70", "405"), strict=True):
+            shown = set(re.findall(r"\d+", short.split("…")[0] + " " + " ".join(short.split("…")[1:])))
+            assert shown <= {"3", "1", "2", "8", size}, short
+
+
+@given(st.lists(st.text("ab1-/", max_size=30), max_size=8), st.integers(8, 30))
+def test_names_stay_apart_whatever_they_are(names, length):
+    made = short_names(names, length)
+    assert len(set(made.values())) == len(set(names)) == len(made)
+    assert all(len(short) <= length for short in made.values())
+
+
+def test_names_that_begin_and_end_alike_are_told_apart_in_the_summary(store):
+    names = ("Qwen2.5-7B-Instruct", "Qwen2.5-72B-Instruct")
+    models = {name: model(name, 0.8, seed=seed) for seed, name in enumerate(names)}
+    lines = compared(store, annotators=models, critics=models).summary().splitlines()
+    pairs = [line[2:32] for line in lines if line[2:].startswith("Qwen") and " + " in line[:32] and "(" in line]
+    assert len(set(pairs)) == len(pairs) == 4
+
+
+def test_what_is_left_out_is_said(store):
+    made = compared(store, budgets=(0.1, 0.2, 0.3, 0.4))
+    assert "not shown: with 24, 32 reviewed; save() and to_dict() have all" in made.summary()
+    assert "not shown" not in compared(store).summary()
+    shows = pictures(made)["auroc"].alt
+    assert "shown" not in shows
+    from dataclasses import replace
+
+    many = replace(made, critics=tuple(replace(made.critics[0], critic=f"c{i}") for i in range(45)))
+    assert "Of 45 pairs the best 40 after review are shown." in pictures(many)["auroc"].alt
+    assert "and 15 pairs more" in many.summary()
+
+
+def test_a_name_cannot_turn_the_words_around_it(store, tmp_path):
+    turned = "a\u202eb"
+    made = compared(store, annotators={turned: model("x", 0.8, seed=1)}, critics={turned: model("y", 0.8, seed=2)})
+    assert turned in made.recommendation.why + "".join(made.notes)
+    page = made.save(tmp_path / "comparison.html").read_text()
+    assert turned in page
+    assert "\u202e" not in re.sub(f"<bdi>{turned}</bdi>", "", page)
 
 
 def test_the_dict_is_json_and_holds_everything(store):

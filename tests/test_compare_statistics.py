@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from act_hf.comparison.facts import Took
+from act_hf.comparison.facts import Judge, Labeller, Took
 from act_hf.comparison.measure import Doubts, Labels, Measured, Settings, measure
 from act_hf.comparison.resampling import Ranking, differences, resampled, score_interval
 from act_hf.estimate import aqg, auroc
@@ -15,24 +15,36 @@ from act_hf.estimate import aqg, auroc
 FREE = Took(0, 0, 0, 0, 0.0, 0.0, 1)
 
 
+def labels_of(name, labels):
+    """Labels without confidences, by an annotator of that name."""
+    by = Labeller(name=name, model=name, strategy="naive", calibration="none", took=FREE)
+    return Labels(by, labels, np.full(labels.size, np.nan))
+
+
+def doubts_of(labels, name, error_probs):
+    """A critic of that name."""
+    asked = {"model": name, "strategy": "likelihood", "calibration": "none", "self_critique": False, "took": FREE}
+    return Doubts(Judge(annotator=labels.by.name, critic=name, **asked), error_probs)
+
+
 def annotator(random, gold, accuracy, name="a"):
     """Labels of two kinds, right with that probability."""
     wrong = random.random(gold.size) > accuracy
-    return Labels(name, name, "naive", "none", np.where(wrong, 1 - gold, gold), np.full(gold.size, np.nan), FREE)
+    return labels_of(name, np.where(wrong, 1 - gold, gold))
 
 
 def critic(random, gold, labels, ability, name):
     """Normal scores whose true AUROC is `ability`, squeezed into [0, 1]."""
     wrong = labels.labels != gold
     scores = random.normal(size=gold.size) + np.sqrt(2) * norm.ppf(ability) * wrong
-    return Doubts(labels.name, name, name, "likelihood", "none", False, norm.cdf(scores / 3), FREE)
+    return doubts_of(labels, name, norm.cdf(scores / 3))
 
 
 def coarse_critic(random, gold, labels, found, alarm, name):
     """A critic that only says yes or no."""
     wrong = labels.labels != gold
     said = np.where(wrong, random.random(gold.size) < found, random.random(gold.size) < alarm)
-    return Doubts(labels.name, name, name, "likelihood", "none", False, said.astype(float), FREE)
+    return doubts_of(labels, name, said.astype(float))
 
 
 def slices(rows, accuracy, make, *, times, seed, bootstraps=150) -> list[Measured]:
@@ -139,8 +151,6 @@ def test_two_equal_critics_are_rarely_told_apart(rows, accuracy, ability):
     )
     # 5 of 100 asked for. The resamples of a budget spend it on copies too, so their differences spread a little more.
     assert told_apart(made) <= 0.06
-    by_auroc = np.mean([not all(row.best_auroc for row in one.critics) for one in made])
-    assert by_auroc <= 0.075
 
 
 def test_of_many_equal_critics_none_is_told_apart_more_often():
@@ -154,7 +164,6 @@ def test_a_real_difference_is_found():
     )
     assert told_apart(made) >= 0.85
     assert all(one.critics[1].behind.value == 0 for one in made if not one.critics[0].tied)
-    assert np.mean([one.critics[0].best_auroc for one in made]) <= 0.05
 
 
 def test_the_pairing_finds_what_two_intervals_do_not():
@@ -163,7 +172,7 @@ def test_the_pairing_finds_what_two_intervals_do_not():
     gold = random.integers(2, size=300)
     worse = annotator(random, gold, 0.7, "worse")
     fixed = (worse.labels != gold) & (np.cumsum(worse.labels != gold) <= 20)
-    better = Labels("better", "better", "naive", "none", np.where(fixed, gold, worse.labels), worse.confidences, FREE)
+    better = labels_of("better", np.where(fixed, gold, worse.labels))
     rows = {row.name: row for row in measure(gold, [worse, better], [], Settings((30,), 0.95, 500, 0)).annotators}
     assert rows["worse"].accuracy.high > rows["better"].accuracy.low
     assert not rows["worse"].tied
@@ -182,7 +191,7 @@ def test_the_same_figures_are_never_apart():
 def test_four_rows_in_favour_of_one_are_no_difference():
     """All the rows that tell two annotators apart speak for one: resamples alone are too sure of that."""
     gold = np.zeros(100, dtype=np.int64)
-    first = Labels("x", "x", "naive", "none", (np.arange(100) < 10).astype(int), np.full(100, np.nan), FREE)
-    second = Labels("y", "y", "naive", "none", (np.arange(100) < 14).astype(int), np.full(100, np.nan), FREE)
+    first = labels_of("x", (np.arange(100) < 10).astype(int))
+    second = labels_of("y", (np.arange(100) < 14).astype(int))
     rows = measure(gold, [first, second], [], Settings((10,), 0.95, 500, 0)).annotators
     assert [row.tied for row in rows] == [True, True]

@@ -18,9 +18,11 @@ from support.asked import answer_of, answers_of, chat, endpoint, score
 from support.fakes import by_text
 from support.server import Server, images_in, tokens_of
 
+from act_hf.annotators import Annotator
 from act_hf.errors import ACTError
 from act_hf.models.base import ChatRequest, Model, ScoreRequest
 from act_hf.models.endpoint import Endpoint
+from act_hf.task import Task
 
 
 TESTS = Path(__file__).parent
@@ -47,6 +49,8 @@ class TestArguments:
             ({"model": " "}, "model=' ' is no model's name"),
             ({"model": "a\nb"}, "is no model's name"),
             ({"model": "https://api.example.com/v1"}, "is an address; give it as base_url="),
+            ({"revision": ""}, "revision='' is no name"),
+            ({"revision": "a\n"}, "is no name"),
             ({"server": "ollama"}, "server='ollama' is none of openai, llama.cpp, vllm, tgi"),
             ({"server": "vllm", "base_url": None}, "server='vllm' needs base_url="),
             ({"provider": "groq"}, "give base_url= or provider='groq', not both"),
@@ -82,11 +86,11 @@ class TestArguments:
             Endpoint("m", base_url="http://user:hidden@localhost/v1")
         assert "hidden" not in str(error.value)
 
-    @pytest.mark.parametrize("token", ["", "a b", f"{SECRET}\n", "ключ"])
+    @pytest.mark.parametrize("token", ["", "a b", f"{SECRET}\n", "ключ", b"key"])
     def test_a_token_that_is_none(self, token):
         with pytest.raises(ACTError, match="the token is not one") as error:
             Endpoint("m", base_url="http://localhost:1/v1", token=token)
-        assert not token or token.strip() not in str(error.value)
+        assert not token or str(token).strip() not in str(error.value)
 
     def test_it_is_a_model(self):
         model = Endpoint("m", base_url="http://localhost:1/v1")
@@ -132,6 +136,8 @@ class TestName:
             for options in (
                 {},
                 {"server": "vllm"},
+                {"revision": "2026-01"},
+                {"revision": "2026-02"},
                 {"temperature": 0.7},
                 {"seed": 0},
                 {"seed": 1},
@@ -141,6 +147,7 @@ class TestName:
                 {"images": True, "image_side": 512},
                 {"top_logprobs": 5},
                 {"server": "tgi", "tokenizer": "org/a"},
+                {"server": "tgi", "tokenizer": "other/a"},
             )
         ]
         assert len(set(names)) == len(names)
@@ -148,9 +155,22 @@ class TestName:
         assert Endpoint("m", provider="groq").name == "m@groq/openai"
 
     def test_holds_nothing_else(self):
-        model = Endpoint("m", base_url="http://secret-host:1/v1", token=SECRET, tokenizer="/home/me/tokenizer")
+        model = Endpoint("m", base_url="http://secret-host:1/v1", token=SECRET, revision="b")
         other = dataclasses.replace(model, base_url="http://other:2/v1", token="sk-other", concurrency=2, attempts=1)
-        assert other.name == model.name == "m/openai/by-tokenizer"
+        assert other.name == model.name == "m/openai/rev-b"
+
+    def test_a_tokenizer_in_a_folder_is_its_content(self, tmp_path):
+        names = []
+        for parent, content in (("a", "1"), ("b", "2"), ("c", "1")):
+            folder = tmp_path / parent / "tokenizer"
+            folder.mkdir(parents=True)
+            (folder / "tokenizer.json").write_text(content)
+            model = Endpoint("m", base_url="http://h:1/v1", server="tgi", tokenizer=str(folder))
+            names.append(model.name)
+            assert pickle.loads(pickle.dumps(model)).name == model.name
+        assert names[0].startswith("m/tgi/by-tokenizer@")
+        assert str(tmp_path) not in names[0]
+        assert names[0] == names[2] != names[1]
 
     def test_extra_body_in_any_order(self):
         bodies = [{"a": 1, "b": {"c": 2, "d": 3}}, {"b": {"d": 3, "c": 2}, "a": 1}]
@@ -197,12 +217,39 @@ class TestToken:
         with pytest.raises(ACTError, match="environment variable ACT_TEST_KEY is not set"):
             answer_of(endpoint(server, token="$ACT_TEST_KEY"), chat("hello"))
 
-    def test_a_copy_in_this_process_keeps_it(self):
+    @pytest.mark.parametrize("held", ["{}\nsecond line", "{}\tx", "{} x", "\x01{}", "{}…", "é{}"])
+    def test_from_the_environment_it_has_to_be_one_too(self, server, monkeypatch, held):
+        monkeypatch.setenv("ACT_TEST_KEY", held.format(SECRET))
+        with pytest.raises(ACTError, match="what ACT_TEST_KEY holds is no token") as error:
+            answer_of(endpoint(server, token="$ACT_TEST_KEY"), chat("hello"))
+        assert SECRET not in str(error.value)
+        assert server.requests == 0
+
+    def test_a_copy_keeps_its_own(self):
         with Server(key=SECRET) as server:
-            model = endpoint(server, token=SECRET)
-            for copied in (copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            model = endpoint(server, token=SECRET, extra_body={"a": [1]})
+            endpoint(server, token="sk-another")
+            for copied in (copy.copy(model), copy.deepcopy(model), dataclasses.replace(model)):
                 assert copied == model
                 assert answer_of(copied, chat("hello")).failure is None
+            assert copy.deepcopy(model).extra_body["a"] is not model.extra_body["a"]
+
+    def test_a_copy_out_of_a_pickle_says_what_it_lacks(self, server):
+        copied = pickle.loads(pickle.dumps(endpoint(server, token=SECRET)))
+        for model in (copied, copy.copy(copied), copy.deepcopy(copied), pickle.loads(pickle.dumps(copied))):
+            with pytest.raises(ACTError, match=r'a token is in none; give it as token="\$NAME"'):
+                answer_of(model, chat("hello"))
+        assert server.requests == 0
+
+    def test_map_in_other_processes_says_what_they_lack(self, server, tmp_path):
+        from datasets import Dataset
+
+        rows = Dataset.from_dict({"text": ["a", "b"]})
+        task = Task(labels=["spam", "ham"], text="text")
+        annotator = Annotator(task, endpoint(server, token=SECRET), store=tmp_path / "store")
+        with pytest.raises(ACTError, match=r'a token is in none; give it as token="\$NAME"'):
+            rows.map(annotator, batched=True, num_proc=2)
+        assert server.requests == 0
 
     def test_a_copy_in_another_process_says_what_it_lacks(self):
         model = Endpoint("m", base_url="http://127.0.0.1:1/v1", token=SECRET)
@@ -212,7 +259,7 @@ class TestToken:
             "except ValueError as error: print(error)"
         )
         run = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(model), capture_output=True, check=True)
-        assert b"the token of m was not sent to this process" in run.stdout
+        assert b"this copy of m comes out of a pickle, as in another process" in run.stdout
 
     def test_a_pickle_is_the_same_before_and_after_use(self, server):
         model = endpoint(server)

@@ -11,6 +11,7 @@ from support.server import Server, generated, perplexed, tokens_of
 
 from act_hf.errors import ACTError
 from act_hf.models.endpoint import Endpoint
+from act_hf.models.endpoint.forcing import chat_template
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +64,24 @@ class TestChoose:
         with Server(tops=tops({"a": 0.6, "b": 0.2})) as server:
             self.shares(endpoint(server, temperature=0.9, top_logprobs=5), "a", "b")
         assert (server.bodies[0]["temperature"], server.bodies[0]["top_logprobs"]) == (0, 5)
+
+    def test_tgi_lists_five_at_most(self):
+        with Server(tops=tops({"a": 0.6, "b": 0.2})) as server:
+            self.shares(endpoint(server, server="tgi"), "a", "b")
+            self.shares(endpoint(server, server="tgi", top_logprobs=3), "a", "b")
+        assert [body["top_logprobs"] for body in server.bodies] == [5, 3]
+
+    @pytest.mark.parametrize(("end", "given"), [("eos_token", [0.8, 0.2]), ("length", [0.4, 0.2])])
+    def test_tgi_has_its_own_word_for_the_end(self, end, given):
+        class Ending(Server):
+            def complete(self, body):
+                made = super().complete(body)
+                made["choices"][0]["finish_reason"] = end
+                return made
+
+        with Ending(tops=tops({"sad": 0.8, "joy": 0.2})) as server:
+            sad, _, joy = self.shares(endpoint(server, server="tgi"), "sad", "sadness", "joy")
+        assert [sad, joy] == pytest.approx(given)
 
     def test_none_of_them_is_a_failure_that_shows_what_there_was(self):
         with Server(tops=tops({"The": 0.6, "I\x1b[31m": 0.2})) as server:
@@ -184,6 +203,30 @@ class TestExact:
             answer = answer_of(endpoint(server, server="llama.cpp"), score("x", "spam", exact=True))
         assert answer.failure == "the server wrote 'numb' where its grammar left only 'spam'"
 
+    def test_the_right_text_of_other_tokens(self):
+        class Merging(Server):
+            def _forced(self, body):
+                steps, finish = super()._forced(body)
+                first, second, *rest = steps
+                return [{**first, "token": first["token"] + second["token"]}, *rest], finish
+
+        with Merging() as server:
+            answer = answer_of(endpoint(server, server="llama.cpp"), score("x", "not spam", exact=True))
+        assert answer.failure == "the server wrote 'not spam' where its grammar left only 'not spam'"
+
+    def test_tokens_that_write_a_space_as_a_bar(self):
+        class Barred(Server):
+            def complete(self, body):
+                made = super().complete(body)
+                for entry in made["prompt_logprobs"][1:]:
+                    (token,) = entry.values()
+                    token["decoded_token"] = token["decoded_token"].replace(" ", "▁")
+                return made
+
+        with Barred() as server:
+            answer = answer_of(endpoint(server, server="vllm"), score("x", "a not spam", exact=True))
+        assert answer.failure is None
+
     def test_a_prompt_that_ends_otherwise(self):
         class Other(Server):
             def complete(self, body):
@@ -212,6 +255,23 @@ class TestExact:
             assert "".join(token["text"] for token in last) == "\n" + text
             assert logprob == pytest.approx(sum(token["logprob"] for token in last))
         assert answer.calls == server.requests == 2
+
+    def test_tgi_adds_the_first_token_itself(self, tiny_llama, tmp_path):
+        from tokenizers.processors import TemplateProcessing
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
+        first = tokenizer.bos_token
+        tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
+        plain = chat_template(str(tiny_llama))(score("is it?").messages)
+        for adds in (False, True):
+            if adds:
+                tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+                    single=f"{first} $A", special_tokens=[(first, tokenizer.bos_token_id)]
+                )
+            tokenizer.save_pretrained(tmp_path / str(adds))
+            prompt = chat_template(str(tmp_path / str(adds)))(score("is it?").messages)
+            assert prompt == (plain if adds else first + plain)
 
     def test_tgi_without_a_chat_template(self, server, tmp_path):
         with pytest.raises(ACTError, match="cannot load the tokenizer"):

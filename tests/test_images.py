@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from act_hf.errors import ACTError
-from act_hf.images import data_uri
+from act_hf.images import data_uri, prepared
 
 
 def decoded(uri: str) -> Image.Image:
@@ -85,6 +85,15 @@ def test_floats_keep_their_grey(top):
     image = Image.fromarray(np.tile(np.linspace(0, top, 64, dtype=np.float32), (8, 1)))
     grey = np.asarray(decoded(data_uri(image)), dtype=int)
     assert abs(grey[4] - np.linspace(0, 255, 64)).max() < 6
+
+
+def test_prepared_is_a_copy_that_is_upright_and_eight_bits_deep():
+    deep = Image.fromarray(np.tile(np.arange(256, dtype=np.uint16) * 257, (4, 1)))
+    deep.getexif()[0x0112] = 6
+    image = prepared(deep)
+    assert (image.mode, image.size, deep.size) == ("L", (4, 256), (256, 4))
+    assert np.asarray(image)[:, 0].tolist() == list(range(256))
+    assert [prepared(photo(mode=mode)).mode for mode in ("RGB", "1", "CMYK", "RGBA")] == ["RGB", "L", "RGB", "RGB"]
 
 
 def test_floats_that_are_none():

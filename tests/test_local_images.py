@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from act_hf.annotators import annotate
 from act_hf.errors import ACTError
 from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest
 from act_hf.models.local import LocalModel
-from act_hf.models.local.vision import prepared
+from act_hf.models.local.encoding import Encoding
 from act_hf.task import Task
 
 
@@ -276,6 +277,45 @@ class TestRowsThatFail:
         assert good_score.logprobs
         assert good_chat.failure is None
 
+    def test_an_image_of_an_odd_shape_fails_alone(self, llava, monkeypatch):
+        processor = llava._loaded.encoding.processor
+
+        class Choosy:
+            """The processor, which refuses a shape as that of Qwen2-VL does."""
+
+            def __getattr__(self, name):
+                return getattr(processor, name)
+
+            def __call__(self, *, images, **options):
+                if any(max(image.size) > 200 * min(image.size) for row in images for image in row):
+                    raise ValueError("absolute aspect ratio must be smaller than 200")
+                return processor(images=images, **options)
+
+        monkeypatch.setattr(llava._loaded.encoding, "processor", Choosy())
+        odd, fine = picture(0, (1, 300)), picture(1)
+        requests = [ask(odd, "hi"), *(ChatRequest(shown(image, "hi"), 4) for image in (odd, fine))]
+        *failed, good = answers(llava, requests)
+        said = "the image cannot be read: absolute aspect ratio must be smaller than 200"
+        assert [answer.failure for answer in failed] == [said, said]
+        assert good.failure is None
+
+    def test_what_is_no_fault_of_a_row_is_raised(self, llava, monkeypatch):
+        processor = llava._loaded.encoding.processor
+
+        class Full:
+            """The processor on a GPU that has no room left."""
+
+            def __getattr__(self, name):
+                return getattr(processor, name)
+
+            def __call__(self, **options):
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+        monkeypatch.setattr(llava._loaded.encoding, "processor", Full())
+        for request in (ask(picture(0), "hi"), ChatRequest(shown(picture(0), "hi"), 4)):
+            with pytest.raises(torch.OutOfMemoryError):
+                answers(llava, [request])
+
     def test_in_a_data_set_they_are_rows_with_a_failure(self, llava, tmp_path):
         from datasets import Dataset
 
@@ -290,11 +330,23 @@ class TestRowsThatFail:
 class TestImages:
     """What the processor is given."""
 
-    @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK", "I;16"])
+    @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "CMYK"])
     def test_any_mode(self, llava, mode):
-        image = Image.new(mode, (20, 30)) if mode == "I;16" else picture(0).convert(mode)
+        image = picture(0).convert(mode)
         (answer,) = answers(llava, [ask(image, "hi")])
-        assert difference([answer.logprobs], [by_the_book(llava, ask(prepared(image), "hi"))]) < CLOSE
+        assert difference([answer.logprobs], [by_the_book(llava, ask(image.convert("RGB"), "hi"))]) < CLOSE
+
+    @pytest.mark.parametrize(("kind", "factor"), [("uint16", 257), ("int32", 257), ("float32", 1)])
+    def test_more_than_eight_bits(self, llava, kind, factor):
+        grey = np.random.default_rng(0).integers(0, 256, (30, 20))
+        grey[0, :2] = 0, 255
+        deep = Image.fromarray((grey * factor).astype(kind))
+        assert deep.mode in ("I;16", "I", "F")
+        plain = Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+        (answer,) = answers(llava, [ask(deep, "hi")])
+        assert difference([answer.logprobs], [by_the_book(llava, ask(plain, "hi"))]) < CLOSE
+        white = by_the_book(llava, ask(Image.new("RGB", (20, 30), "white"), "hi"))
+        assert difference([answer.logprobs], [white]) > 0.1
 
     def test_is_turned_as_its_exif_says(self, llava):
         exif = Image.Exif()
@@ -319,6 +371,29 @@ class TestImages:
         assert [i for i in clean if i in special] == [i for i in defused if i in special]
         (answer,) = answers(seeing, [ask(picture(0), text[:60])])
         assert answer.failure is None
+
+
+class TestControlTokens:
+    """Texts cannot write them, whatever a tokenizer's are."""
+
+    @pytest.mark.parametrize(
+        ("tokens", "text"),
+        [
+            (["<|end|>"], "a <|end|> b"),
+            (["<|end|>", "|end|>"], "<|end|>"),  # the longer one, broken, still has the other one in it
+            (["ab", "bc"], "abc abcbc"),  # one that begins in another
+            (["\u0001"], "a\u0001b"),
+            ([" x"], "a x  x"),
+            (["x "], "x  x "),
+            ([" ab "], " ab ab "),
+        ],
+    )
+    def test_are_broken(self, tokens, text):
+        added = {number: SimpleNamespace(content=token) for number, token in enumerate(tokens)}
+        defused = Encoding(SimpleNamespace(added_tokens_decoder=added))._defused(text)
+        assert not any(token in defused for token in tokens)
+        signs = [sign for token in tokens if len(token.strip()) == 1 for sign in token.strip()]
+        assert "".join(defused.split()) == "".join(sign for sign in "".join(text.split()) if sign not in signs)
 
 
 class TestAbilities:

@@ -30,8 +30,9 @@ from act_hf.models.encoder import EncoderModel
 from act_hf.models.local import LocalModel
 from act_hf.models.local.gguf import dequantised
 from act_hf.models.local.loaded import Loaded
+from act_hf.models.local.vision import Vision
 from act_hf.models.store import Store
-from act_hf.models.weights import weights_fingerprint
+from act_hf.models.weights import load_tokenizer, weights_fingerprint
 from act_hf.task import Example, Task
 
 
@@ -710,6 +711,39 @@ class TestSmolLM2:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not list(parent.glob("SmolLM2*"))
+
+
+class TestClock:
+    """What is done once for all rows is no row's time: a plan multiplies what a few rows took."""
+
+    def test_an_encoder_is_loaded_and_the_labels_are_read_before_it_starts(self, tiny_llama, monkeypatch):
+        embed = EncoderModel.embed
+
+        def slowly(model, texts):
+            time.sleep(2 * ("the card" in texts))
+            return embed(model, texts)
+
+        def load(source):
+            time.sleep(2)
+            return load_tokenizer(source)
+
+        monkeypatch.setattr(EncoderModel, "embed", slowly)
+        monkeypatch.setattr("act_hf.models.encoder.load_tokenizer", load)
+        (answer,) = answers(EncoderModel(tiny_llama), [ask("hi", system=None)])
+        assert 0 < answer.seconds < 2
+
+    def test_a_model_that_sees_is_tried_before_it_starts(self, monkeypatch):
+        def check(*_):
+            time.sleep(2)
+            return True
+
+        monkeypatch.setattr(Vision, "read", lambda *_: {"input_ids": torch.zeros(1, 3)})
+        monkeypatch.setattr(Vision, "_check", check)
+        monkeypatch.setattr(Vision, "_score_tree", lambda *_: ([-1.0], 3))
+        encoding = SimpleNamespace(branches=lambda continuations: ((1,),) * len(continuations))
+        seeing = Vision(SimpleNamespace(encoding=encoding, window=100))
+        answer = next(seeing.answer([(0, ask("hi"))], 1))[0]
+        assert 0 < answer.seconds < 2
 
 
 @pytest.mark.model

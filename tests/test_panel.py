@@ -361,3 +361,20 @@ class TestAddVotes:
                 labelled(0), TASK, {"a": model, "b": FakeModel(abilities=["choose"])}, strategy="cot", store=store
             )
         assert model.calls == 0
+
+    def test_warns_of_a_voter_who_annotated(self, store):
+        model = voter("happy", "angry", name="a")
+        dataset = annotate(labelled(0, 1).remove_columns(["act_label"]), TASK, model, store=store)
+        with pytest.warns(UserWarning, match="a annotated these rows itself"):
+            add_votes(dataset, TASK, {"a": model}, store=store)
+
+    def test_leaves_no_confidence_of_an_earlier_voter_of_that_name(self, store):
+        sure = FakeModel(by=lambda request: [-0.1, -3.0, -4.0], abilities=["choose"], name="sure")
+        first = add_votes(labelled(0, 1), TASK, {"a": sure}, store=store)
+        assert "act_confidence_a" in first.column_names
+        second = add_votes(first, TASK, {"a": voter("happy", "angry", name="b")}, store=store)
+        assert "act_confidence_a" not in second.column_names
+
+    def test_the_label_that_is_judged_is_no_vote(self):
+        with pytest.raises(ACTError, match="'act_label' is what the panel judges"):
+            criticize_panel(labelled(0, 1), ["act_label"])

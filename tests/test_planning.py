@@ -9,17 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from support.fakes import FakeModel, by_text, shown
+from support.server import Server
 
 from act_hf import prompts
-from act_hf.annotators import annotate
+from act_hf.annotators import Annotator, annotate
 from act_hf.columns import LABEL
 from act_hf.critics import criticize
 from act_hf.errors import ACTError
-from act_hf.models.asking import LimitReached
+from act_hf.models.asking import LimitReached, Usage
 from act_hf.models.base import Answer, ChatRequest
+from act_hf.models.endpoint import Endpoint
 from act_hf.models.store import Store, request_key
 from act_hf.planning import plan
-from act_hf.planning.extrapolation import FEWEST, Range, extrapolate
+from act_hf.planning.extrapolation import FEWEST, Range, extrapolate, guess
 from act_hf.task import Task
 
 
@@ -74,6 +76,41 @@ class TestExtrapolate:
     def test_a_length_that_one_row_alone_has(self):
         total = extrapolate([1, 1, 1, 1, 100], [4, 5, 6, 5, 50], [1] * 50 + [100])
         assert 0 < total.low < total.expected < total.high < 1000
+
+    def test_of_too_few_measurements_there_is_a_guess(self):
+        assert extrapolate([1, 2, 3], [4, 5, 6], [7, 8]) == guess(10)
+        assert extrapolate([1, 2, 3], [0, 0, 0], [7, 8]) == Range()
+        assert extrapolate(range(20), [0.5] * 20, [9] * 100, together=[0] * 20) == guess(50)
+        assert not (guess(1) + Range(1, 1, 1)).known
+
+    def test_rows_that_were_measured_alone_are_each_a_measurement(self):
+        sizes, values = [1, 5, 2, 8, 3, 9], [2, 9, 5, 20, 6, 16]
+        apart = extrapolate(sizes, values, [1, 2, 3], together=range(6))
+        assert vars(apart) == pytest.approx(vars(extrapolate(sizes, values, [1, 2, 3])))
+
+    def test_a_batch_is_one_measurement(self):
+        """Batches of 4 rows of similar length whose time is split evenly: 90 % nominal, and as rows far from it."""
+        covered, naive = [], []
+        for seed in range(600):
+            rng = np.random.default_rng(seed)
+            sizes = rng.lognormal(4.5, 1, 1000).round()
+            order = rng.permutation(1000)
+            seconds = np.empty(1000)
+            batches = np.empty(1000, dtype=int)
+            for rows in (order[:40], order[40:]):
+                for number, batch in enumerate(np.array_split(rows[np.argsort(sizes[rows])], len(rows) // 4)):
+                    seconds[batch] = (1 + 0.002 * sizes[batch].mean()) * rng.lognormal(0, 0.3)
+                    batches[batch] = number
+            drawn, rest = order[:40], order[40:]
+            true = seconds[rest].sum()
+            one, other = (
+                extrapolate(sizes[drawn], seconds[drawn], sizes[rest], **more)
+                for more in ({"together": batches[drawn]}, {})
+            )
+            covered.append(one.low <= true <= one.high)
+            naive.append(other.low <= true <= other.high)
+        assert 0.83 <= np.mean(covered) <= 0.97
+        assert np.mean(naive) < 0.75
 
     @given(
         st.lists(st.tuples(st.integers(0, 10**6), st.integers(0, 10**6)), min_size=FEWEST, max_size=30),
@@ -295,6 +332,10 @@ class TestNumbers:
         assert [stage.cost is None for stage in made.stages] == [True, False]
         assert "annotate by fake, naive: the price is not known; give prices=" in made.summary()
 
+    def test_of_nothing_the_price_is_known(self, tmp_path):
+        free = FakeModel(by=by_text, cost=None)
+        assert plan(ROWS, TASK, annotator=free, pilot=120, store=tmp_path / "store").cost == Range()
+
     def test_images_cost_the_same_each(self, tmp_path):
         task = Task(labels=["a", "b"], image="i")
         rows = Dataset.from_dict({"i": [Image.new("RGB", (2, 2), (n, 0, 0)) for n in range(30)]})
@@ -315,8 +356,132 @@ class TestNumbers:
         assert seconds("c", concurrency=1000) == pytest.approx(0.5)
         assert seconds("d", concurrency=10, requests_per_minute=60) == pytest.approx(100)
 
+    def test_each_of_several_models_has_its_own_pace(self, tmp_path):
+        """A server that takes ten requests at once, and an encoder that takes one."""
+        server, encoder = model(name="server"), FakeModel(by=quick, name="encoder")
+        server.concurrency = 10
+        made = plan(ROWS, TASK, annotator=[server, encoder], store=tmp_path / "store")
+        assert made.seconds.expected == pytest.approx(5 + 1)
+
+    def test_a_pilot_of_one_batch_gives_no_range_of_the_time(self, tmp_path):
+        made = plan(ROWS, TASK, annotator=Batching(size=32), store=tmp_path / "store")
+        assert 0 < made.seconds.expected < 100
+        assert not made.seconds.known
+        assert re.search(r" free +\d+ (s|min)$", made.summary(), re.MULTILINE)
+
+    @pytest.mark.parametrize("strategy", ["naive", "cot"])
+    def test_one_of_many_batches_gives_one_that_covers_it(self, tmp_path, strategy):
+        fake = Batching(size=2)
+        annotator = (fake, {"strategy": strategy})
+        made = plan(ROWS, TASK, annotator=annotator, store=tmp_path / "store")
+        before = fake.spent
+        run(annotator, [], tmp_path / "store")
+        assert made.seconds.known
+        assert made.seconds.low < fake.spent - before < made.seconds.high
+        assert made.seconds.high - made.seconds.low > 0.05 * made.seconds.expected
+
+
+def quick(request) -> Answer:
+    return Answer(logprobs=tuple(by_text(request)), seconds=0.01)
+
+
+class Batching(FakeModel):
+    """Answers in batches, of which none takes as long as another, and splits the time of each evenly."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(by=by_text, batch_size=size)
+        self.spent = 0.0
+
+    def answer(self, requests):
+        for finished in super().answer(requests):
+            seconds = 1.0 + 0.3 * np.sin(self.batches)
+            self.spent += seconds
+            yield {
+                i: Answer(text=answer.text, logprobs=answer.logprobs, seconds=seconds / len(finished))
+                for i, answer in finished.items()
+            }
+
+
+class TestPrices:
+    """An endpoint's answers are priced when they are paid, and a plan is about what will be paid."""
+
+    def serving(self) -> Server:
+        return Server(say=lambda body: "spam")
+
+    def endpoint(self, server, prices) -> Endpoint:
+        return Endpoint("m", base_url=server.url, prices=prices, logprobs=False)
+
+    def planned(self, server, store, prices):
+        return plan(ROWS, TASK, annotator=self.endpoint(server, prices), store=store)
+
+    def test_they_are_those_of_now(self, tmp_path):
+        store = tmp_path / "store"
+        with self.serving() as server:
+            assert self.planned(server, store, None).cost is None
+            cheap, dear = (self.planned(server, store, prices) for prices in ((1, 2), (10, 20)))
+            assert (cheap.calls, dear.calls) == (0, 0)
+            assert dear.cost.expected == pytest.approx(10 * cheap.cost.expected)
+            usage = Usage()
+            Annotator(TASK, self.endpoint(server, (10, 20)), store=store, usage=usage)(ROWS[:])
+            assert usage.calls == 100
+            assert dear.cost.low <= usage.spent <= dear.cost.high
+
+    def test_without_any_what_was_paid_is_what_is_known(self, tmp_path):
+        with self.serving() as server:
+            paid = self.planned(server, tmp_path / "store", (1, 2))
+            assert self.planned(server, tmp_path / "store", None).cost == paid.cost
+
+    def test_an_answer_costs_what_its_tokens_cost(self):
+        endpoint = Endpoint("m", base_url="http://localhost:1/v1", prices=(1, 2))
+        assert endpoint.cost_of(Answer(tokens_in=3, tokens_out=4, cost=None)) == pytest.approx(11e-6)
+        assert endpoint.cost_of(Answer(tokens_in=3, tokens_out=4, cost=7.0)) == pytest.approx(11e-6)
+        assert endpoint.cost_of(Answer(cost=None)) is None  # the server did not tell its tokens
+        assert endpoint.cost_of(Answer(failure="no answer after 6 tries", calls=6, cost=None)) == 0
+        assert Endpoint("m", base_url="http://localhost:1/v1").cost_of(Answer(tokens_in=3, cost=7.0)) is None
+
+    def test_they_are_looked_up_where_they_are_listed(self):
+        endpoint = Endpoint("gpt-4o-mini", base_url="https://api.openai.com/v1")
+        assert endpoint.cost_of(Answer(tokens_in=10**6, tokens_out=10**6, cost=None)) == pytest.approx(0.75)
+
+
+def overloaded(request) -> Answer:
+    """Fails on every row with an odd number, which costs as much as an answer."""
+    given = by_text(request)
+    if int(re.search(r"row (\d+)", str(request.messages))[1]) % 2:
+        return Answer(failure="overloaded", calls=3, cost=0.01)
+    content = {"text": given} if isinstance(given, str) else {"logprobs": tuple(given)}
+    return Answer(**content, cost=0.01)
+
 
 class TestFailures:
+    @pytest.mark.parametrize("strategy", ["naive", "cot"])
+    def test_rows_that_fail_are_paid_and_asked_about_again(self, tmp_path, strategy):
+        fake, usage = FakeModel(by=overloaded), Usage()
+        annotator = (fake, {"strategy": strategy})
+        made = plan(ROWS, TASK, annotator=annotator, store=tmp_path / "store")
+        stage, failed = made.stages[0], len(made.stages[0].failures)
+        assert 0 < failed < 20
+        assert (stage.rows, stage.stored) == (100 + failed, 20 - failed)
+        Annotator(TASK, fake, strategy, tmp_path / "store", usage=usage)(ROWS[:])
+        assert made.requests.low <= usage.calls <= made.requests.high
+        assert made.requests.expected == pytest.approx(usage.calls, rel=0.3)
+        assert made.cost.low - 1e-9 <= usage.spent <= made.cost.high + 1e-9
+
+    def test_those_of_an_ensemble_and_of_a_critic(self, tmp_path):
+        pair, critic = [model(name="a"), FakeModel(by=overloaded, name="b")], FakeModel(by=overloaded, name="critic")
+        chosen = {"annotator": pair, "critics": [(critic, {"strategy": "logit"})], "store": tmp_path / "store"}
+        made = plan(ROWS, TASK, **chosen)
+        failed = len(made.stages[0].failures)
+        assert [stage.rows for stage in made.stages] == [100 + failed] * 2
+        # Half of the rows have no label for the critic, which is then not asked; those that have one never fail.
+        assert made.stages[1].calls.expected == pytest.approx((100 + failed) * (20 - failed) / 20, rel=0.1)
+        assert not made.stages[1].failures
+
+    def test_of_fewer_rows_than_make_a_range(self, tmp_path):
+        made = plan(ROWS.select(range(3)), TASK, annotator=FakeModel(by=overloaded), store=tmp_path / "store")
+        assert (made.requests, made.stages[0].rows) == (guess(pytest.approx(5 / 3)), 1)
+        assert re.search(r"annotate +fake +naive +2 +0  \$0\.0100 +0 s$", made.summary(), re.MULTILINE)
+
     def broken(self, share: int):
         def reply(request):
             number = int(re.search(r"row (\d+)", str(request.messages))[1])
@@ -361,8 +526,14 @@ class TestFailures:
                 {"annotator": model(), "critics": [(model(), {"strategy": "logit", "calibration": "contextual"})]},
                 "calibration='contextual' is for strategy='likelihood'",
             ),
-            ({"annotator": "gpt"}, "plan: 'gpt' is not a model; load_model() makes one of a name"),
-            ({"annotator": model(), "critics": [[model(), model()]]}, "plan: a critic is one model, not 2"),
+            ({"annotator": "gpt"}, "plan: the annotator is 'gpt', not a model; load_model() makes one of a name"),
+            ({"annotator": []}, "plan: the annotator has 0 models; give one"),
+            ({"annotator": model(), "critics": [[model(), model()]]}, "plan: a critic has 2 models; give one"),
+            (
+                {"annotator": (model(), {"strategie": "cot"})},
+                "plan: the annotator has the option 'strategie'; the options are strategy, calibration, max_tokens",
+            ),
+            ({"annotator": model(), "critics": [(model(), {"suffix": "_x"})]}, "plan: a critic has the option 'suff"),
             ({"annotator": [model(), model(abilities=CHAT)]}, "an ensemble of annotators needs a model that can say"),
             (
                 {"annotator": model(), "critics": [model(abilities=CHAT)]},
@@ -404,7 +575,7 @@ class TestSummary:
         )
         assert lines[2].split() == ["left", "to", "do", "model", "strategy", "requests", "tokens", "cost", "time"]
         assert re.match(r"annotate   a-model-with-a-very… cot +200 +\S+k?  \$\d+\.\d\d \(\S+–\S+\) +2 min", lines[3])
-        assert re.match(r"criticize  free \[31m +likelihood +100 +1\.0k  free +50 s \(50–50\)", lines[4])
+        assert re.match(r"criticize  free \[31m +likelihood +100 +1\.0k  free +50 s$", lines[4])
         assert lines[5].startswith("all ")
 
     def test_what_is_stored_is_said(self, tmp_path):

@@ -113,13 +113,14 @@ class TestBatch:
         assert done["act_rationale"][:] == ["a!", "b!"]
         assert (model.calls, stage_records(done)[0]["usage"]["requests"]) == (4, 4)
 
-    def test_uses_evenly_spaced_batches_that_map_will_ask_again(self, store):
+    @pytest.mark.parametrize("batch_size", [3, 10, 64])
+    def test_uses_evenly_spaced_rows_whatever_the_batch(self, store, batch_size):
         annotator = Annotator(TASK, FakeModel(by=by_text), store=store)
-        fit_prior(annotator, many(100), rows=20, batch_size=10)
+        fit_prior(annotator, many(100), rows=12, batch_size=batch_size)
         numbers = sorted(int(shown(request).split()[-1]) for request in annotator.model.asked)
-        assert numbers == [*range(10), *range(90, 100)]
-        fit_prior(annotator, many(100), rows=3, batch_size=64)  # at least a batch
-        assert annotator.model.calls == 20 + 64 - 10
+        assert numbers == [9 * i for i in range(12)]
+        fit_prior(annotator, many(100), rows=1000, batch_size=64)
+        assert annotator.model.calls == 100
 
     @pytest.mark.parametrize("dataset", [rows("", None), rows("n", "n")])
     def test_nothing_to_go_by(self, store, dataset):

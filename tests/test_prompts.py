@@ -418,7 +418,28 @@ class TestParseLabel:
 
     def test_names_and_words_both_count(self):
         assert [parse_label(SOLVED, reply) for reply in ("spam", "junk", "junk, that is spam")] == [1, 1, 1]
-        assert parse_label(SOLVED, "junk, not ham") is None
+        assert parse_label(SOLVED, "junk, or ham") is None
+
+    @pytest.mark.parametrize(
+        ("reply", "label"),
+        [
+            ("This is not spam.", None),
+            ("It isn't spam", None),
+            ("It isn’t really a spam message", None),
+            ("non-spam", None),
+            ("no spam at all", None),
+            ("Not ham, but spam", 1),
+            ("junk, not ham", 1),
+            ("Notable spam", 1),
+        ],
+    )
+    def test_a_label_that_is_denied_is_not_said(self, reply, label):
+        assert parse_label(SOLVED, reply) == label
+
+    def test_hyphens_are_spaces(self):
+        task = Task(labels=["non_irony", "irony"], text="t")
+        replies = ("non-irony", "Non irony.", "It is non-irony", "irony")
+        assert [parse_label(task, reply) for reply in replies] == [0, 0, 0, 1]
 
     def test_a_label_of_blanks_only_matches_nothing(self):
         assert parse_label(Task(labels=["_", "x"], words=["low line", "x"], text="t"), "") is None

@@ -4,15 +4,18 @@ import csv
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import typer
 from datasets import Dataset
 from support.weights import embedded
 
 from act_hf.annotators import annotate
+from act_hf.cli import app
 from act_hf.models.embedded import minilm_path, smollm2_path
 from act_hf.quickstart import load_sample, sample_task
 
@@ -94,6 +97,19 @@ def test_every_command_it_names_is_one():
     named = {match.strip() for match in re.findall(r"act-hf (review \w+|[a-z]+)", told)}
     assert named
     assert named <= known
+
+
+def test_every_option_it_names_is_one():
+    """Every `act-hf` line of a shell block is read as the command line would read it."""
+    command = typer.main.get_command(app)
+    for file in (ROOT / "README.md", ROOT / "docs" / "how-to.md"):
+        lines = "".join(blocks(file.read_text(encoding="utf-8"), "sh")).replace("\\\n", " ").splitlines()
+        for words in (shlex.split(line, comments=True) for line in lines if line.startswith("act-hf ")):
+            name, *rest = words[1:]
+            found = command.commands[name]
+            if name == "review":
+                found, rest = found.commands[rest[0]], rest[1:]
+            found.make_context(name, rest).close()  # raises for an option that there is not
 
 
 def test_every_file_it_links_to_is_there():

@@ -187,6 +187,12 @@ class TestFromTable:
     def test_names_the_model_and_how_it_was_asked(self):
         assert of_table(model="gpt", strategy="cot").name.startswith("gpt/cot recorded@")
 
+    def test_knows_the_model_however_it_was_asked(self):
+        asked = [of_table(model="gpt", strategy=strategy) for strategy in ("naive", "cot")]
+        assert [one.model for one in asked] == ["gpt", "gpt"]
+        assert asked[0].name != asked[1].name
+        assert Recorded.from_columns(rows("one", y=[1]), TASK, label="y", name="claude").model == "claude"
+
     def test_takes_the_only_strategy(self):
         model = of_table(model="claude", split="test")
         assert model.name.startswith("claude/cot recorded@")

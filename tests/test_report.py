@@ -434,6 +434,14 @@ class TestPage:
         assert not re.search(r"<[^>]*onerror|<[^>]*onload", page)
         assert page.count("&lt;script&gt;") > 20
 
+    def test_a_name_cannot_turn_the_words_around_it(self, tmp_path):
+        turned = "a\u202eb"
+        report = replace(build_report(made(), title=turned), notes=(f"{turned} says 5\u00a0%",))
+        page = page_of(report, tmp_path)
+        assert "<title>a b</title>" in page
+        assert "<li>a b says 5\u00a0%</li>" in page
+        assert f"<bdi>{turned}</bdi>" in page
+
     def test_a_picture_and_a_question(self, tmp_path):
         from PIL import Image as Picture
 

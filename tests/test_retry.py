@@ -12,7 +12,7 @@ import stamina
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError, OfflineModeIsEnabled, OverloadedError
 
 from act_hf.errors import ACTError
-from act_hf.models.endpoint.retry import Again, Breaker, Refused, diagnose, pause, persist, retry_after
+from act_hf.models.endpoint.retry import Again, Breaker, Refused, diagnose, pause, persist, quote, retry_after
 
 
 SECRET = "sk-0123456789"
@@ -37,13 +37,13 @@ class TestDiagnosis:
         assert str(error) == f"the server answered {status}: busy"
         assert error.congested == (status in (429, 503, 504, 529))
 
-    @pytest.mark.parametrize("status", [400, 413, 422])
+    @pytest.mark.parametrize("status", [400, 403, 413, 422])
     def test_only_this_row(self, status):
         error = judged(answered(status, {"detail": "too long"}))
         assert isinstance(error, Refused)
         assert str(error) == f"the server answered {status}: too long"
 
-    @pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 410, 501])
+    @pytest.mark.parametrize("status", [401, 402, 404, 405, 410, 501])
     def test_no_row_at_all(self, status):
         error = judged(answered(status, {"message": "no such thing"}))
         assert isinstance(error, ACTError)
@@ -71,6 +71,14 @@ class TestDiagnosis:
             assert said.isprintable()
             assert len(said) < 300
             assert "key *** [31m second line" in said
+
+    @pytest.mark.parametrize("secret", [SECRET, "a'b\"c", "a\\b", "a\\'\"b"])
+    def test_the_token_is_cut_out_however_it_is_quoted(self, secret):
+        for said in (secret, repr(secret), repr(secret.encode()), json.dumps({"key": secret}), f"{secret} {secret!r}"):
+            assert "***" in quote(said, secret)
+            assert secret not in quote(said, secret)
+            assert repr(secret)[1:-1] not in quote(said, secret)
+            assert json.dumps(secret)[1:-1] not in quote(said, secret)
 
     def test_connections(self):
         refused = judged(httpx2.ConnectError("All connection attempts failed"))
@@ -188,13 +196,23 @@ class TestBreaker:
             breaker.gave_up("503", sent=False)
         with pytest.raises(ACTError, match="16 requests in a row"):
             breaker.gave_up("503", sent=True)
+        for _ in range(15):  # whoever goes on after that starts anew
+            breaker.gave_up("503", sent=True)
+        with pytest.raises(ACTError, match="16 requests in a row"):
+            breaker.gave_up("503", sent=True)
 
     def test_a_server_that_takes_nothing(self):
         breaker = Breaker("m", 16)
-        for _ in range(15):
-            breaker.refused("400")
-        with pytest.raises(ACTError, match="m refused the first 16 requests, the last one because 400"):
-            breaker.refused("400")
+        for _ in range(2):  # whoever goes on after that starts anew
+            for _ in range(15):
+                breaker.refused("400")
+            with pytest.raises(ACTError, match=r"m refused the first 16 requests, all because 400 \(where that is"):
+                breaker.refused("400")
+
+    def test_a_server_that_refuses_each_row_for_its_own_reason(self):
+        breaker = Breaker("m", 16)
+        for number in range(100):
+            breaker.refused(f"400: the row takes {9000 + number % 3} tokens")
 
     def test_rows_it_refuses_now_and_then(self):
         breaker = Breaker("m", 16)

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -123,7 +124,7 @@ class TestStore:
         assert len(store) == 1
 
     def test_all_of_a_batch_or_nothing(self, store):
-        with pytest.raises(sqlite3.Error):
+        with pytest.raises(ACTError, match="cannot use the store"):
             store.put({"a": Answer(), "b": Answer(), None: Answer()}, model="m")
         assert len(store) == 0
         store.put({"a": Answer()}, model="m")  # and it can still be used
@@ -390,3 +391,16 @@ def test_processes_making_the_same_file_at_once(tmp_path):
         assert process.returncode == 0, errors.decode()
     for i in range(40):
         assert len(Store(tmp_path / f"{i}.sqlite")) == 1
+
+
+def test_threads_share_a_store(tmp_path):
+    store = Store(tmp_path / "answers.sqlite")
+
+    def write(thread: int) -> None:
+        for i in range(50):
+            store.put({f"{thread} {i}": Answer(text=str(i))}, model="m")
+            assert store.get([f"{thread} {i}"])
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, range(4)))
+    assert len(store) == 200

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from act_hf.errors import ACTError
-from act_hf.task import Example, Task, is_empty
+from act_hf.task import Example, Task, image_bytes, problem_of
 
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -228,5 +228,26 @@ class TestImageRowId:
         ({"i": picture(), "t": None}, False),
     ],
 )
-def test_is_empty(row, empty):
-    assert is_empty(row) is empty
+def test_an_empty_row_is_a_problem(row, empty):
+    assert (problem_of(row) is not None) is empty
+
+
+class TestPicturesThatAreSeenOtherwise:
+    """The same pixels, and what is said beside them."""
+
+    pixels = Picture.effect_noise((8, 4), 90).convert("RGB")
+
+    def test_turned(self, tmp_path):
+        turned = self.pixels.copy()
+        turned.getexif()[0x0112] = 6
+        assert image_bytes(turned) != image_bytes(self.pixels)
+
+    def test_transparent(self):
+        clear = self.pixels.copy()
+        clear.info["transparency"] = (0, 0, 0)
+        assert image_bytes(clear) != image_bytes(self.pixels)
+
+    def test_said_as_it_is_by_default(self):
+        plain = self.pixels.copy()
+        plain.getexif()[0x0112] = 1
+        assert image_bytes(plain) == image_bytes(self.pixels)

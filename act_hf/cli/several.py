@@ -42,7 +42,10 @@ def panel(
     strategy: Annotated[str, in_panel("Model", "How the models are asked: naive or cot.")] = "naive",
     shares: Annotated[
         str | None,
-        typer.Option(help="The true share of each label, where it is known, as good=0.8,bad=0.2: it helps much."),
+        typer.Option(
+            help="The true share of each label, where it is known, as good=0.8,bad=0.2. It helps where models lean the "
+            "same way."
+        ),
     ] = None,
     server: ServerOptions,
     limits: Limits,
@@ -57,17 +60,21 @@ def panel(
     It takes the labels of --model, which are asked for now, or those in the columns --vote, where nothing is asked.
     Without either, the votes that INPUT has from an earlier run.
     """
-    from act_hf.panel import add_votes, criticize_panel
+    from act_hf.panel import CONFIDENCE, VOTE, add_votes, criticize_panel
     from act_hf.records import recorded_task
 
     if model and vote:
         raise ACTError("give --model, to ask for labels now, or --vote, for labels that are there, not both")
     dataset = open_dataset(source, split, target, overwrite)
     options: dict[str, Any] = {"strategy": strategy, "store": store} | limits.given()
+    voters: Any = vote
     if model:
-        dataset = add_votes(dataset, recorded_task(dataset), _by_name(model, server), **options)
-    criticized = criticize_panel(dataset, vote, shares=_shares(shares), suffix=suffix)
-    finish(criticized, target, overwrite)
+        models = _by_name(model, server)
+        dataset = add_votes(dataset, recorded_task(dataset), models, **options)
+        voters = {name: VOTE + name for name in models}  # and no vote that was there before
+    confidences = {name: CONFIDENCE + name for name in voters or () if CONFIDENCE + name in dataset.column_names}
+    criticized = criticize_panel(dataset, voters, confidences=confidences, shares=_shares(shares), suffix=suffix)
+    finish(criticized, target, overwrite, stages=2 if model else 1)
 
 
 def _by_name(models: list[str], server: ServerOptions) -> dict[str, Model]:

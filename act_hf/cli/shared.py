@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError, printable
 
@@ -44,13 +44,18 @@ def open_dataset(source: str, split: str | None, target: str, overwrite: bool) -
     return dataset
 
 
-def finish(dataset: Dataset, target: str, overwrite: bool) -> None:
-    """Writes `dataset` and says what the last stage did."""
+def finish(dataset: Dataset, target: str, overwrite: bool, *, stages: int = 1) -> None:
+    """Writes `dataset` and says what the last `stages` did."""
     from act_hf.files import write_dataset
     from act_hf.records import stage_records
 
     write_dataset(dataset, target, overwrite=overwrite)
-    record = stage_records(dataset)[-1]
+    told = [_told(record) for record in stage_records(dataset)[-stages:]]
+    say("\n".join([*told, f"written to {target}"]))
+
+
+def _told(record: dict[str, Any]) -> str:
+    """A record in a line."""
     hidden = ("stage", "task", "versions", "prior", "usage", "annotators")
     shown = {name: value for name, value in record.items() if name not in hidden and not isinstance(value, dict)}
     facts = [f"{name} {value}" for name, value in shown.items() if value not in (None, "")]
@@ -60,7 +65,7 @@ def finish(dataset: Dataset, target: str, overwrite: bool) -> None:
         facts.append(f"{usage['calls']} calls, " + (f"{stored} from the store" if stored >= 0 else "some repeated"))
         facts.append(f"{usage['tokens_in'] + usage['tokens_out']} tokens, {usage['seconds']:.0f} s of the model")
         facts += [f"${usage['spent']:.4f} spent"] if usage["spent"] else []
-    say(f"{record['stage']}: {', '.join(facts)}\nwritten to {target}")
+    return f"{record['stage']}: {', '.join(facts)}"
 
 
 def threads() -> int | None:

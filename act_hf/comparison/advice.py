@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from act_hf.comparison.facts import Recommendation
+from act_hf.comparison.facts import PANEL, Recommendation
 from act_hf.report.facts import percent
 
 
@@ -92,7 +92,7 @@ def _cheapest(best: int, near: Sequence[int], prices: Sequence[Took], values: Se
 
 
 def _price(took: Took, best: Took) -> float | None:
-    """Dollars; seconds where the best costs nothing, and neither does this one."""
+    """Dollars; seconds by the clock where the best costs nothing, and neither does this one."""
     if took.cost is None or best.cost is None:
         return None
     return took.seconds if best.cost == 0 and took.cost == 0 else took.cost if best.cost else float("inf")
@@ -205,7 +205,7 @@ def _about_figures(comparison: Comparison) -> Iterable[str]:
         yield "Not all prices are known, so they decided nothing; give prices= to the models."
     if any(row.self_critique for row in comparison.critics):
         yield "* The model that labelled is the critic, or on the panel. Models repeat mistakes of their own."
-    if any(row.strategy == "panel" for row in comparison.critics):
+    if any(row.strategy == PANEL for row in comparison.critics):
         yield (
             "The panel learns how good each annotator is from the rows that it judges. On more rows it is another "
             "critic, as a rule a better one, which its intervals do not allow for."

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 ENDINGS = (".html", ".png")
 
+PANEL = "panel"
+"""The critic made of the other annotators' labels."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -42,8 +45,8 @@ class Took:
         requests (`int`): different requests, answered by the model or from the store.
         calls (`int`): those sent in this run, repeats included.
         tokens_in, tokens_out (`int`): tokens read and written.
-        cost (`float`, *optional*): US dollars; `None` where a price is not known.
-        seconds (`float`): time the models spent.
+        cost (`float`, *optional*): US dollars, at the prices of when it was paid; `None` where a price is not known.
+        seconds (`float`): time by the clock, with as many requests in flight as the model takes.
         rows (`int`): N, to divide by.
     """
 
@@ -74,7 +77,7 @@ class Took:
 
     @property
     def seconds_per_row(self) -> float:
-        """Time the models spent on a row."""
+        """Time by the clock for a row."""
         return self.seconds / self.rows
 
     @property
@@ -83,16 +86,32 @@ class Took:
         return None if self.cost is None else self.cost / self.rows
 
 
-@dataclass(frozen=True)
-class AnnotatorRow:
+@dataclass(frozen=True, kw_only=True)
+class Labeller:
     """
-    One annotator.
+    Who labelled.
 
     Args:
         name (`str`): as it was called.
         model (`str`): the model's name, or several joined by ` + `.
         strategy (`str`): how it was asked.
         calibration (`str`): what was done about its preferences.
+        took ([`Took`]): what it took.
+    """
+
+    name: str
+    model: str
+    strategy: str
+    calibration: str
+    took: Took
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnnotatorRow(Labeller):
+    """
+    One annotator, and how right it is.
+
+    Args:
         accuracy ([`Estimate`]): share of the rows whose label is right, with its Wilson interval. A row on which it
             failed counts as wrong.
         errors (`int`): rows whose label is wrong, failed ones included.
@@ -101,48 +120,27 @@ class AnnotatorRow:
         tied (`bool`): whether it cannot be told apart from the best annotator, or is it.
         at_random (tuple of `float`): for each budget, the accuracy after that many rows are reviewed: those without a
             label, then others at random. What a critic has to beat.
-        took ([`Took`]): what it took.
     """
 
-    name: str
-    model: str
-    strategy: str
-    calibration: str
     accuracy: Estimate
     errors: int
     failed: int
     behind: Estimate
     tied: bool
     at_random: tuple[float, ...]
-    took: Took
 
 
-@dataclass(frozen=True)
-class CriticRow:
+@dataclass(frozen=True, kw_only=True)
+class Judge:
     """
-    One critic of one annotator.
+    Who criticized whom.
 
     Args:
         annotator, critic (`str`): as they were called.
         model (`str`): the critic's model; for the panel, the other annotators.
         strategy (`str`): how it was asked.
         calibration (`str`): what was done about its preferences.
-        self_critique (`bool`): whether the same model labelled and criticized.
-        rows (`int`): rows with a label and an error probability, on which AUROC to recall are measured.
-        errors (`int`): those of them whose label is wrong.
-        failed (`int`): rows with a label on which the critic failed.
-        auroc, abs ([`Estimate`], *optional*): see [`act_hf.estimate`]; none where `undefined` says why.
-        undefined (`str`, *optional*): why there is no AUROC.
-        best_auroc (`bool`): whether its AUROC cannot be told apart from the best one among this annotator's critics,
-            or is it (paired, all its critics at once).
-        ece, brier (`float`, *optional*): calibration, see [`act_hf.estimate.Reliability`].
-        recall (`float`, *optional*): share of the errors among the B* most doubtful rows, B* being their number.
-        after (tuple of [`Estimate`]): for each budget, the accuracy once that many rows are reviewed by somebody who
-            is always right: those without a label or an error probability, then the most doubtful.
-        gain ([`Estimate`]): accuracy after the first budget, less that of reviewing at random (paired).
-        behind ([`Estimate`]): the best pair's accuracy after the first budget less its own; of all pairs at once.
-        tied (`bool`): whether it cannot be told apart from the best pair, or is it.
-        curve (tuple of pairs of `float`): share of the rows reviewed, and accuracy then; thinned out.
+        self_critique (`bool`): whether the same model labelled and criticized, however it was asked.
         took ([`Took`]): what the critic took, without the annotator. For the panel: what the other annotators took.
     """
 
@@ -152,13 +150,41 @@ class CriticRow:
     strategy: str
     calibration: str
     self_critique: bool
+    took: Took
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Annotator and critic."""
+        return self.annotator, self.critic
+
+
+@dataclass(frozen=True, kw_only=True)
+class CriticRow(Judge):
+    """
+    One critic of one annotator, and how well it finds errors.
+
+    Args:
+        rows (`int`): rows with a label and an error probability, on which AUROC to recall are measured.
+        errors (`int`): those of them whose label is wrong.
+        failed (`int`): rows with a label on which the critic failed.
+        auroc, abs ([`Estimate`], *optional*): see [`act_hf.estimate`]; none where `undefined` says why.
+        undefined (`str`, *optional*): why there is no AUROC.
+        ece, brier (`float`, *optional*): calibration, see [`act_hf.estimate.Reliability`].
+        recall (`float`, *optional*): share of the errors among the B* most doubtful rows, B* being their number.
+        after (tuple of [`Estimate`]): for each budget, the accuracy once that many rows are reviewed by somebody who
+            is always right: those without a label or an error probability, then the most doubtful.
+        gain ([`Estimate`]): accuracy after the first budget, less that of reviewing at random (paired).
+        behind ([`Estimate`]): the best pair's accuracy after the first budget less its own; of all pairs at once.
+        tied (`bool`): whether it cannot be told apart from the best pair, or is it.
+        curve (tuple of pairs of `float`): share of the rows reviewed, and accuracy then; thinned out.
+    """
+
     rows: int
     errors: int
     failed: int
     auroc: Estimate | None
     abs: Estimate | None
     undefined: str | None
-    best_auroc: bool
     ece: float | None
     brier: float | None
     recall: float | None
@@ -167,12 +193,6 @@ class CriticRow:
     behind: Estimate
     tied: bool
     curve: tuple[tuple[float, float], ...]
-    took: Took
-
-    @property
-    def pair(self) -> tuple[str, str]:
-        """Annotator and critic."""
-        return self.annotator, self.critic
 
 
 @dataclass(frozen=True)
@@ -259,8 +279,8 @@ class Comparison:
         Raises:
             ACTError: for another ending, when matplotlib is not installed, or the file cannot be written.
         """
-        from act_hf.comparison.page import render_page
-        from act_hf.comparison.plots import png
+        from act_hf.comparison.plots import render_page
+        from act_hf.report.plots import png
 
         path = Path(path)
         if path.suffix not in ENDINGS:

@@ -1,20 +1,19 @@
-"""The pictures of a comparison."""
+"""The pictures of a comparison, and its page."""
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import TYPE_CHECKING, Any
 
-from act_hf.comparison.runner import PANEL
-from act_hf.comparison.summary import shortened
-from act_hf.errors import ACTError, printable
+from act_hf.comparison.advice import dollars
+from act_hf.comparison.facts import PANEL
+from act_hf.comparison.summary import short_names
 from act_hf.report.facts import percent
-from act_hf.report.plots import COLOURS, DPI, GREY, MARKERS, STYLES, Picture
+from act_hf.report.page import render
+from act_hf.report.plots import COLOURS, GREY, MARKERS, STYLES, Picture, as_picture, as_written, new_figure, new_panels
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
@@ -37,14 +36,15 @@ _FAR = 0.15
 
 def accuracy_plot(comparison: Comparison, figure: Figure | SubFigure) -> str:
     """Each annotator's accuracy with its interval; returns what the picture shows."""
-    axes = _axes(figure)
+    (axes,) = new_panels(figure)
     for place, row in enumerate(comparison.annotators):
         _dot(axes, row.accuracy, place, colour=COLOURS[0], marker="o", filled=row.tied, scale=100)
     majority = f"always the most frequent label: {percent(comparison.majority)}"
     if comparison.majority > min(row.accuracy.low for row in comparison.annotators) - _FAR:
         axes.axvline(100 * comparison.majority, color=GREY, linestyle=":", linewidth=1.2)
         majority = f"dotted: {majority}"
-    _names(axes, [row.name for row in comparison.annotators])
+    short = _short(row.name for row in comparison.annotators)
+    _names(axes, [short[row.name] for row in comparison.annotators])
     axes.set(xlabel="labels that are right (%)")
     axes.set_title(_title(comparison, "Annotators"), loc="left", fontsize=10)
     said = f"hollow: below the best by more than noise. {majority[0].upper()}{majority[1:]}."
@@ -54,20 +54,21 @@ def accuracy_plot(comparison: Comparison, figure: Figure | SubFigure) -> str:
 
 def auroc_plot(comparison: Comparison, figure: Figure | SubFigure) -> str:
     """Each critic's AUROC with its interval, below the annotator that it criticizes."""
-    axes = _axes(figure)
+    (axes,) = new_panels(figure)
+    short = _short([*(row.annotator for row in comparison.critics), *(row.critic for row in comparison.critics)])
     kinds = sorted({row.critic for row in comparison.critics}, key=lambda name: (name != PANEL, name))
     names: list[str] = []
     heads = []
     for rows in _groups(comparison):
         heads.append(len(names))
-        names.append(_text(rows[0].annotator, LONGEST))
+        names.append(short[rows[0].annotator])
         for row in rows:
             if row.auroc is None:
                 axes.text(0.5, len(names), "not defined", va="center", ha="center", fontsize=8, color=GREY)
             else:
                 look = _look(kinds.index(row.critic))
-                _dot(axes, row.auroc, len(names), filled=row.best_auroc, scale=1, **look)
-            names.append(_text(row.critic, LONGEST))
+                _dot(axes, row.auroc, len(names), filled=row.tied, scale=1, **look)
+            names.append(short[row.critic])
     _names(axes, names)
     for head in heads:
         axes.get_yticklabels()[head].set_fontweight("bold")
@@ -77,8 +78,10 @@ def auroc_plot(comparison: Comparison, figure: Figure | SubFigure) -> str:
     lowest = min([row.auroc.low for row in comparison.critics if row.auroc], default=0.4)
     axes.set(xlabel="AUROC", xlim=(min(0.45, lowest - 0.02), 1.01))
     axes.set_title(_title(comparison, "Critics of each annotator"), loc="left", fontsize=10)
-    said = "how often a wrong label is doubted more than a right one. Dotted: a coin.\nHollow: below this annotator's "
-    said += "best critic by more than noise."
+    said = "how often a wrong label is doubted more than a right one. Dotted: a coin.\nHollow: the pair's labels are, "
+    said += "after review, behind the best pair's by more than noise."
+    if len(comparison.critics) > SHOWN:
+        said += f"\nOf {len(comparison.critics)} pairs the best {SHOWN} after review are shown."
     _remark(figure, said)
     return f"AUROC of each critic with its interval, by annotator: {said}".replace("\n", " ")
 
@@ -93,12 +96,13 @@ def _look(kind: int) -> dict[str, str]:
 
 def review_plot(comparison: Comparison, figure: Figure | SubFigure) -> str:
     """Accuracy after review against the rows reviewed, for the best pairs."""
-    axes = _axes(figure)
+    (axes,) = new_panels(figure)
     budgets = [100 * budget / comparison.rows for budget in comparison.budgets]
     shown = _shown_pairs(comparison)
+    short = _short([*(row.annotator for row in shown), *(row.critic for row in shown)])
     for number, row in enumerate(shown):
         bars = f", with {100 * comparison.confidence:g} % intervals" if number == 0 else ""
-        label = f"{_text(row.annotator, LONGEST)} + {_text(row.critic, LONGEST)}{bars}"
+        label = f"{short[row.annotator]} + {short[row.critic]}{bars}"
         points = [[100 * value for value in values] for values in zip(*row.curve, strict=True)]
         style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "linestyle": STYLES[number % len(STYLES)]}
         axes.plot(*points, label=label, linewidth=2, **style)
@@ -114,7 +118,7 @@ def review_plot(comparison: Comparison, figure: Figure | SubFigure) -> str:
             )
     best = next(one for one in comparison.annotators if one.name == shown[0].annotator)
     start, failed = 100 * best.accuracy.value, 100 * best.failed / comparison.rows
-    random = f"{_text(best.name, LONGEST)}, reviewed at random"
+    random = f"{short[best.name]}, reviewed at random"
     axes.plot([0, failed, 100], [start, start + failed, 100], color=GREY, linestyle=":", linewidth=1.5, label=random)
     end = min(100.0, max(40.0, 2.5 * max(budgets)))
     axes.set(xlabel="rows reviewed, the most doubtful first (%)", ylabel="labels that are right (%)", xlim=(0, end))
@@ -128,28 +132,26 @@ def pictures(comparison: Comparison) -> dict[str, Picture]:
     """Every picture that there are numbers for, by name."""
     made = {}
     for name, (draw, height) in _wanted(comparison).items():
-        figure = _new_figure(height)
-        shows = draw(comparison, figure)
-        made[name] = Picture("data:image/png;base64," + base64.b64encode(png(figure)).decode(), shows)
+        figure = new_figure(height, width=WIDTH)
+        made[name] = as_picture(figure, draw(comparison, figure))
     return made
+
+
+def render_page(comparison: Comparison) -> str:
+    """The comparison as one HTML page."""
+    template = "comparison/comparison.html.jinja"
+    return render(template, comparison=comparison, pictures=pictures(comparison), dollars=dollars)
 
 
 def whole_figure(comparison: Comparison) -> Figure:
     """All of them below each other."""
     wanted = _wanted(comparison)
     heights = [height for _, height in wanted.values()]
-    figure = _new_figure(sum(heights))
+    figure = new_figure(sum(heights), width=WIDTH)
     parts = figure.subfigures(len(wanted), 1, height_ratios=heights, squeeze=False)[:, 0]
     for (draw, _), part in zip(wanted.values(), parts, strict=True):
         draw(comparison, part)
     return figure
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG."""
-    data = io.BytesIO()
-    figure.savefig(data, format="png", facecolor="white")
-    return data.getvalue()
 
 
 def _wanted(comparison: Comparison) -> dict[str, tuple[Callable[[Comparison, Figure | SubFigure], str], float]]:
@@ -180,22 +182,6 @@ def _shown_pairs(comparison: Comparison) -> list[CriticRow]:
     return [*chosen, *(row for row in comparison.critics if row not in chosen)][:CURVES]
 
 
-def _new_figure(height: float) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ACTError("the plots of a comparison need matplotlib: pip install act_hf[plot]") from error
-    return Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-
-
-def _axes(figure: Figure | SubFigure) -> Axes:
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e6e6e6", linewidth=0.6)
-    axes.set_axisbelow(True)
-    return axes
-
-
 def _dot(axes: Axes, figure: Any, place: int, *, colour: str, marker: str, filled: bool, scale: int) -> None:
     axes.errorbar(
         scale * figure.value,
@@ -219,7 +205,7 @@ def _bars(figures: Any, scale: int) -> list[list[float]]:
 
 
 def _names(axes: Axes, names: list[str]) -> None:
-    axes.set_yticks(range(len(names)), [_text(name, LONGEST) for name in names], fontsize=9)
+    axes.set_yticks(range(len(names)), names, fontsize=9)
     axes.set_ylim(len(names) - 0.4, -0.6)
 
 
@@ -231,6 +217,5 @@ def _remark(figure: Figure | SubFigure, text: str) -> None:
     figure.supxlabel(text[0].upper() + text[1:], fontsize=8, color=GREY, x=0.01, ha="left")
 
 
-def _text(name: str, longest: int) -> str:
-    """A name as matplotlib writes it: `$` starts no formula."""
-    return printable(shortened(name, longest)).replace("$", r"\$")
+def _short(names: Iterable[str]) -> dict[str, str]:
+    return {name: as_written(short) for name, short in short_names(names, LONGEST).items()}

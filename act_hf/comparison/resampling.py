@@ -128,6 +128,11 @@ class Differences:
     safe: Floats
     critical: float
 
+    @property
+    def best(self) -> int:
+        """Whose figure is the highest."""
+        return int(np.argmax(self.values))
+
     def between(self, i: int, j: int) -> Estimate:
         """Figure `i` less figure `j`."""
         gap = float(self.values[i] - self.values[j])

@@ -23,18 +23,32 @@ class LimitReached(ACTError):
 
 
 @dataclass
+class _Kind:
+    """What was learnt of requests of a kind: the same model asked for the same ability."""
+
+    requests: int = 0
+    calls: int = 0
+    dearest: float | None = None
+
+    @property
+    def calls_each(self) -> int:
+        """Sent for one of ours. The mean, since one that was repeated says nothing of the others."""
+        return max(1, round(self.calls / self.requests))
+
+
+@dataclass
 class Usage:
     """
     What a stage asked for, and how much it may.
 
     Args:
-        max_calls (`int`, *optional*): most requests sent in this run. Only a model that repeats requests after faults
-            can pass it, by the repeats of one group.
+        max_calls (`int`, *optional*): most requests sent in this run. A model that sends several for one of ours (to
+            score several replies) is known after the first, which goes alone; only repeats after faults can pass it.
         max_cost (`float`, *optional*): most US dollars spent in this run. Requests are sent in groups that will not
             pass it if none costs more than the dearest of its kind so far (the same model asked for the same ability),
             so the first of each kind goes alone.
         requests (`int`): requests made, answered by the model or from the store; equal ones of a batch count once, and
-            those made to calibrate do not count, since they are made again.
+            those made to calibrate do not count.
         calls (`int`): requests sent in this run, those repeated after a fault included.
         tokens_in, tokens_out (`int`): tokens read and written for the answers, whenever they were paid.
         seconds (`float`): time the model spent on the answers, whenever that was.
@@ -57,8 +71,7 @@ class Usage:
     spent: float = field(default=0.0, init=False)
     calibrating: bool = field(default=False, init=False, repr=False, compare=False)
     listener: Callable[[Usage], None] | None = field(default=None, init=False, repr=False, compare=False)
-    _most_calls: int = field(default=1, init=False, repr=False, compare=False)
-    _dearest: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _kinds: dict[str, _Kind] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("max_calls", "max_cost"):
@@ -72,12 +85,14 @@ class Usage:
 
     def paid(self, kind: str, answers: Collection[Answer]) -> None:
         """Counts what has just been answered to requests of a kind."""
+        seen = self._kinds.setdefault(kind, _Kind())
         for answer in answers:
             self.calls += answer.calls
             self.spent += answer.cost or 0.0
-            self._most_calls = max(self._most_calls, answer.calls)
+            seen.requests += 1
+            seen.calls += answer.calls
             if answer.cost or not answer.failure:  # a fault that cost nothing says nothing of the price
-                self._dearest[kind] = max(self._dearest.get(kind, 0.0), answer.cost or 0.0)
+                seen.dearest = max(seen.dearest or 0.0, answer.cost or 0.0)
         if self.listener:
             self.listener(self)
 
@@ -99,16 +114,17 @@ class Usage:
 
     def affordable(self, kind: str) -> int | None:
         """How many requests of a kind can be sent now; `None` for any number."""
+        seen = self._kinds.get(kind, _Kind())
         allowed = []
         if self.max_calls is not None:
-            allowed.append((self.max_calls - self.calls) // self._most_calls)
+            left = self.max_calls - self.calls
+            allowed.append(left // seen.calls_each if seen.requests else min(1, left))
         if self.max_cost is not None:
-            left = self.max_cost - self.spent
-            dearest = self._dearest.get(kind)
-            if dearest is None:
-                allowed.append(1 if left > 0 else 0)
-            elif dearest > 0:
-                allowed.append(int(left / dearest + 1e-9))  # three times 0.1 is 0.3
+            money = self.max_cost - self.spent
+            if seen.dearest is None:
+                allowed.append(1 if money > 0 else 0)
+            elif seen.dearest > 0:
+                allowed.append(int(money / seen.dearest + 1e-9))  # three times 0.1 is 0.3
         return max(0, min(allowed)) if allowed else None
 
 

@@ -116,6 +116,9 @@ class Model(Protocol):
         abilities (`frozenset` of `str`): some of [`ABILITIES`]. Known without asking the model anything.
         instructed (`bool`): whether the model follows instructions. One that does not (an encoder) is shown the row
             and nothing else.
+
+    A model that answers several requests at a time may say how many with an attribute `concurrency` (`int`): it is
+    then handed enough rows at once.
     """
 
     @property

@@ -54,6 +54,7 @@ class Recorded:
         task ([`Task`]): the task whose labels and columns the recordings are of.
         recordings (mapping of `str` to [`Recording`]): by the [`content_digest`] of a row.
         certainty (`float`, *optional*): the probability of a label that was recorded without a confidence.
+        model (`str`, *optional*): which model answered, however it was asked; the title by default.
         name (`str`): the title, and a digest of all that was recorded.
 
     Raises:
@@ -65,11 +66,13 @@ class Recorded:
     task: Task
     recordings: Mapping[str, Recording] = field(repr=False)
     certainty: float | None = None
+    model: str = ""
     name: str = field(init=False)
     abilities: frozenset[str] = field(init=False, repr=False)
     instructed: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self.model = self.model or self.title
         _check_probability(self.certainty, "certainty")
         labelled = [one for one in self.recordings.values() if one.label is not None]
         for one in labelled:
@@ -162,7 +165,7 @@ class Recorded:
                 column, two answers to one row, or no row in common.
         """
         title, recordings = read_table(dataset, annotations, model=model, strategy=strategy, split=split, on=on)
-        return cls(title, task, by_content(dataset, task, recordings, title=title), certainty)
+        return cls(title, task, by_content(dataset, task, recordings, title=title), certainty, model)
 
     def answer(self, requests: Sequence[Request]) -> Iterator[dict[int, Answer]]:
         """Looks up all rows at once; see [`Model.answer`]."""

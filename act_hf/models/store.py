@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import sqlite3
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from act_hf.task import image_bytes
 
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from act_hf.models.base import Request
 
@@ -53,6 +55,7 @@ class Store:
     def __init__(self, path: str | Path | None = None) -> None:
         self.path = Path(path) if path is not None else home() / "answers.sqlite"
         self._connection: sqlite3.Connection | None = None
+        self._lock = threading.Lock()
 
     @classmethod
     def of(cls, store: Store | str | Path | None) -> Store:
@@ -61,7 +64,10 @@ class Store:
 
     def __getstate__(self) -> dict[str, Any]:
         # A connection belongs to its process; another one opens its own.
-        return {"path": self.path, "_connection": None}
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"])  # type: ignore[misc]
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -106,19 +112,30 @@ class Store:
         for start in range(0, len(keys), 500):  # SQLite bounds the number of placeholders
             part = keys[start : start + 500]
             marks = ",".join("?" * len(part))
-            rows = self.connection.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part)  # noqa: S608
+            with self._using() as connection:
+                rows = connection.execute(f"SELECT key, answer FROM answers WHERE key IN ({marks})", part).fetchall()  # noqa: S608
             found.update({key: _read(answer) for key, answer in rows})
         return found
 
     def put(self, answers: Mapping[str, Answer], *, model: str) -> None:
         """Writes `answers` in one transaction: after it, or after a crash, all of them are there or none."""
         rows = [(key, model, _written(answer)) for key, answer in answers.items()]
-        with self.connection as connection:  # commits, or rolls back what fails
+        with self._using() as connection, connection:  # the second one commits, or rolls back what fails
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
 
+    @contextmanager
+    def _using(self) -> Iterator[sqlite3.Connection]:
+        """The open file, for one thread at a time."""
+        with self._lock:
+            try:
+                yield self.connection
+            except sqlite3.Error as error:
+                raise ACTError(f"cannot use the store {str(self.path)!r}: {error}") from error
+
     def __len__(self) -> int:
-        (count,) = self.connection.execute("SELECT count(*) FROM answers").fetchone()
+        with self._using() as connection:
+            (count,) = connection.execute("SELECT count(*) FROM answers").fetchone()
         return int(count)
 
     def close(self) -> None:

@@ -26,12 +26,12 @@ class PlannedStage:
         stage (`str`): `"annotate"` or `"criticize"`.
         model (`str`): the model's name.
         strategy (`str`): how it is asked.
-        rows (`int`): different rows that are left to ask about.
+        rows (`int`): different rows that are left to ask about, those of the pilot that the model failed on included.
         stored (`int`): different rows whose answers are in the store, those of the pilot included.
         calls ([`Range`]): requests to send.
         tokens_in, tokens_out ([`Range`]): tokens to read and write.
-        cost ([`Range`], *optional*): US dollars; `None` where the price is not known.
-        seconds ([`Range`]): by the clock.
+        cost ([`Range`], *optional*): US dollars, at the prices of now; `None` where the price is not known.
+        seconds ([`Range`]): by the clock. A guess without a range where the pilot was too few batches to tell.
         failures (tuple of `str`): why pilot rows failed, one a row.
     """
 
@@ -156,12 +156,15 @@ def _dollars(cost: Range | None) -> str:
         return "unknown"
     if cost.high == 0:
         return "free"
-    digits = 4 if cost.high < 0.1 else 2 if cost.high < 1000 else 0
-    return f"${cost.expected:,.{digits}f} ({cost.low:,.{digits}f}–{cost.high:,.{digits}f})"
+    largest = cost.high if cost.known else cost.expected
+    digits = 4 if largest < 0.1 else 2 if largest < 1000 else 0
+    shown = f"${cost.expected:,.{digits}f}"
+    return f"{shown} ({cost.low:,.{digits}f}–{cost.high:,.{digits}f})" if cost.known else shown
 
 
 def _duration(seconds: Range) -> str:
     units = ((86400.0, "days", 1), (3600.0, "h", 1), (60.0, "min", 0), (1.0, "s", 0))
     size, unit, digits = next((one for one in units if seconds.expected >= 1.5 * one[0]), units[-1])
-    shown = seconds / size
-    return f"{shown.expected:.{digits}f} {unit} ({shown.low:.{digits}f}–{shown.high:.{digits}f})"
+    scaled = seconds / size
+    shown = f"{scaled.expected:.{digits}f} {unit}"
+    return f"{shown} ({scaled.low:.{digits}f}–{scaled.high:.{digits}f})" if scaled.known and scaled.high else shown

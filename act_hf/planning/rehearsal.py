@@ -1,8 +1,9 @@
-"""A stage run on the store alone: what its answers took, and which rows it would still have to ask about."""
+"""A stage run on known answers alone: what they took, and which rows it would still have to ask about."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Generator
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from act_hf import columns, prompts
@@ -27,35 +28,92 @@ Stage = Annotator | Ensemble | Critic
 
 @dataclass
 class Taken(Usage):
-    """A [`Usage`] that counts the calls of stored answers too."""
+    """
+    A [`Usage`] of one model that counts the calls of known answers too, and has their cost at the prices of now.
+
+    Args:
+        model ([`Model`], *optional*): whose answers. One with a method `cost_of` says with it what they cost now.
+        clocked (`set` of `float`): the times on the answers. A model that answers in batches splits a batch's time
+            evenly, so two answers with the very same one are of one batch.
+    """
+
+    model: Model | None = None
+    clocked: set[float] = field(default_factory=set, init=False)
+
+    def paid(self, kind: str, answers: Collection[Answer]) -> None:
+        """Nothing is paid for what was known."""
 
     def used(self, answers: Collection[Answer]) -> None:
         """As [`Usage.used`]."""
-        super().used(answers)
+        super().used([replace(answer, cost=_cost_now(self.model, answer)) for answer in answers])
         self.calls += sum(answer.calls for answer in answers)
+        self.clocked.update(answer.seconds for answer in answers if answer.seconds)
+
+
+def _cost_now(model: Model | None, answer: Answer) -> float | None:
+    cost_of = getattr(model, "cost_of", None)
+    cost: float | None = cost_of(answer) if cost_of else None
+    return answer.cost if cost is None else cost  # what was paid is the best guess where there is no price now
+
+
+class Witness:
+    """
+    A model whose answers are kept for a rehearsal, those included that no store keeps: the failures.
+
+    Args:
+        model ([`Model`]): who answers.
+        heard (`dict` of `str` to [`Answer`]): where its answers are kept, by key.
+    """
+
+    def __init__(self, model: Model, heard: dict[str, Answer]) -> None:
+        self.model = model
+        self.name = model.name
+        self.abilities = model.abilities
+        self.instructed = model.instructed
+        self.heard = heard
+
+    def answer(self, requests: Sequence[Request]) -> Iterator[dict[int, Answer]]:
+        """What the model answers."""
+        answers = self.model.answer(requests)
+        try:
+            for finished in answers:
+                self.heard.update({_key(self.name, requests[number]): answer for number, answer in finished.items()})
+                yield finished
+        finally:
+            # A model that has requests in flight is told when nobody waits for them any more.
+            if isinstance(answers, Generator):
+                answers.close()
 
 
 class Understudy:
     """
-    Stands in for a model and leaves everything unanswered, since all it knows is in the store.
+    Stands in for a model and says only what was heard of it, since all else that is known is in the store.
 
     Args:
         model ([`Model`]): whom it stands in for.
+        heard (mapping of `str` to [`Answer`], *optional*): its answers that are not in the store, by key.
 
     Attributes:
         missing (`set` of `str`): the keys of what it was asked.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, heard: Mapping[str, Answer] | None = None) -> None:
         self.name = model.name
         self.abilities = model.abilities
         self.instructed = model.instructed
+        self.heard = heard or {}
         self.missing: set[str] = set()
 
     def answer(self, requests: Sequence[Request]) -> Iterator[dict[int, Answer]]:
-        """A failure for every request. Failures are not stored."""
-        self.missing.update(request_key(self.name, prompts.VERSION, request) for request in requests)
-        yield {number: Answer(calls=0, failure="it is not in the store") for number in range(len(requests))}
+        """What was heard, and a failure for every other request. Failures are not stored."""
+        keys = [_key(self.name, request) for request in requests]
+        self.missing.update(keys)
+        unknown = Answer(calls=0, failure="it is not in the store")
+        yield {number: self.heard.get(key, unknown) for number, key in enumerate(keys)}
+
+
+def _key(model: str, request: Request) -> str:
+    return request_key(model, prompts.VERSION, request)
 
 
 @dataclass(frozen=True)
@@ -67,14 +125,14 @@ class Rehearsed:
         stage ([`Annotator`], [`Ensemble`] or [`Critic`]): the stage.
         batch (mapping of `str` to `list`): the rows.
         made (`dict` of `str` to `list`): the columns that it made. Rows whose answers are not in the store failed.
-        usage ([`Usage`]): what the answers took.
+        taken (list of [`Taken`]): what the answers of each model took.
         missing (`set` of `str`): keys of what was not in the store.
     """
 
     stage: Stage
     batch: Batch
     made: dict[str, list[Any]]
-    usage: Usage
+    taken: list[Taken]
     missing: set[str]
 
     def answered(self, promised: Collection[str] = ()) -> list[bool]:
@@ -84,22 +142,30 @@ class Rehearsed:
         # Mostly a run is all there or not begun. Only where it is not does this take a closer look.
         if not missing:
             return [True] * rows
-        if rows == 1 or len(missing) == self.usage.requests:
+        if rows == 1 or len(missing) == sum(taken.requests for taken in self.taken):
             return [False] * rows
         halves = (rehearse(self.stage, half) for half in _parts(self.batch, -(-rows // 2)))
         return [there for half in halves for there in half.answered(promised)]
 
 
-def rehearse(stage: Stage, batch: Batch) -> Rehearsed:
+def rehearse(stage: Stage, batch: Batch, heard: Mapping[str, Answer] | None = None) -> Rehearsed:
     """Runs `stage` on rows that it would ask about, each different, without asking its model anything."""
-    usage = Taken()
-    understudies = [Understudy(member.model) for member in members_of(stage)]
-    rehearsing = [
-        replace(member, model=understudy, usage=usage)
-        for member, understudy in zip(members_of(stage), understudies, strict=True)
-    ]
-    made = Ensemble(tuple(rehearsing))(batch) if isinstance(stage, Ensemble) else rehearsing[0](batch)
-    return Rehearsed(stage, batch, made, usage, set().union(*(understudy.missing for understudy in understudies)))
+    understudies = [Understudy(member.model, heard) for member in members_of(stage)]
+    taken = [Taken(model=member.model) for member in members_of(stage)]
+    parts = [{"model": model, "usage": usage} for model, usage in zip(understudies, taken, strict=True)]
+    made = _recast(stage, parts)(batch)
+    return Rehearsed(stage, batch, made, taken, set().union(*(understudy.missing for understudy in understudies)))
+
+
+def witnessed(stage: Stage, heard: dict[str, Answer]) -> Stage:
+    """The same stage, whose models' answers are kept in `heard`."""
+    return _recast(stage, [{"model": Witness(member.model, heard)} for member in members_of(stage)])
+
+
+def _recast(stage: Stage, parts: Sequence[dict[str, Any]]) -> Stage:
+    """The same stage with something else in each of its members."""
+    members = [replace(member, **part) for member, part in zip(members_of(stage), parts, strict=True)]
+    return Ensemble(tuple(members)) if isinstance(stage, Ensemble) else members[0]
 
 
 def members_of(stage: Stage) -> tuple[Any, ...]:
@@ -107,9 +173,10 @@ def members_of(stage: Stage) -> tuple[Any, ...]:
     return stage.members if isinstance(stage, Ensemble) else (stage,)
 
 
-def usages(stage: Stage, batch: Batch) -> list[Usage]:
-    """What the stored answers about each row took."""
-    return [rehearse(stage, row).usage for row in _parts(batch, 1)]
+def usages(stage: Stage, batch: Batch, heard: Mapping[str, Answer]) -> list[list[Taken]]:
+    """For each model of a stage, what the answers about each row took: those in the store, and those just `heard`."""
+    rows = [rehearse(stage, row, heard).taken for row in _parts(batch, 1)]
+    return [list(member) for member in zip(*rows, strict=True)]
 
 
 def stored_rows(stages: Sequence[Stage], batch: Batch) -> Iterator[list[bool]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,31 +10,29 @@ import numpy as np
 from act_hf import columns
 from act_hf.annotators import Annotator
 from act_hf.critics import Critic, claimed_task
-from act_hf.critics import check_calibration as check_critics_calibration
 from act_hf.ensemble import Ensemble
 from act_hf.errors import ACTError
+from act_hf.jobs import job_of
 from act_hf.judges import STAGE
 from act_hf.models.asking import Usage, rows_at_once
-from act_hf.models.base import Model
 from act_hf.models.store import Store
-from act_hf.planning.extrapolation import FEWEST, Range, extrapolate
+from act_hf.planning.extrapolation import FEWEST, Range, extrapolate, guess
 from act_hf.planning.planned import Plan, PlannedStage
-from act_hf.planning.rehearsal import Stage, Understudy, members_of, stored_rows, usages
-from act_hf.priors import CALIBRATIONS, fit_prior
-from act_hf.task import is_empty
+from act_hf.planning.rehearsal import Stage, Taken, Understudy, members_of, stored_rows, usages, witnessed
+from act_hf.priors import fit_prior
+from act_hf.task import problem_of
 
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from datasets import Dataset
     from numpy.typing import NDArray
 
+    from act_hf.jobs import Chosen
+    from act_hf.models.base import Answer, Model
     from act_hf.task import Row, Task
-
-    Models = Model | Sequence[Model]
-    Chosen = Models | tuple[Models, Mapping[str, Any]]
 
 _BATCH = 512
 
@@ -54,15 +51,19 @@ def plan(
 ) -> Plan:
     """
     What it will take to annotate and criticize `dataset`, from a pilot: the stages are run on a few random rows, and
-    what these took is extrapolated by the length of each row ([`extrapolate`]).
+    what these took is extrapolated by the length of each row ([`extrapolate`]). An answer costs what its tokens cost
+    now, where the model says so (it has a method `cost_of`, as an [`Endpoint`] has), else what was paid for it.
 
     The pilot asks what the run will ask, and its answers are kept in the store, so they cost nothing again. One
     exception: with `calibration="batch"` a label is final only when up to 1000 rows are known, so a critic that is
     shown a label may be asked about a pilot row again. Rows whose answers are in the store already cost nothing; where
-    that depends on a label that is not known yet, they are counted as if they were not there.
+    that depends on a label that is not known yet, they are counted as if they were not there. Rows that the model
+    fails on cost what the failures cost: the run is taken to fail on as many of the rest, and asks again about those
+    of the pilot.
 
     Not in a range: requests for which the pilot had no example, as those repeated after a bad reply where no reply of
-    the pilot was bad; and a server that becomes slower.
+    the pilot was bad; the second try that `calibration="batch"` gives rows that failed; and a server that becomes
+    slower.
 
     Args:
         dataset (`Dataset`): has the task's columns; without `annotator`, also `act_label`.
@@ -101,9 +102,10 @@ def plan(
     positions, sizes = _different_rows(plain, shown)
     drawn = np.isin(np.arange(len(positions)), np.random.default_rng(seed).permutation(len(positions))[:pilot])
     pilots = _run_pilot(stages, plain, plain.select(positions[drawn]))
-    left = _left_to_ask(stages, plain.select(positions[~drawn]))
+    # Among all: rows of the pilot that failed are not stored, and will be asked about again.
+    left = _left_to_ask(stages, plain.select(positions))
     planned = [
-        _planned(stage, ran, sizes[drawn], sizes[~drawn][open_rows], len(positions))
+        _planned(stage, ran, sizes[drawn], sizes[open_rows], len(positions))
         for stage, ran, open_rows in zip(stages, pilots, left, strict=True)
     ]
     return Plan(len(dataset), len(positions), int(drawn.sum()), usage.calls, usage.spent, tuple(planned))
@@ -148,23 +150,10 @@ def _stages(
 
 
 def _stage(kind: type[Annotator | Critic], chosen: Chosen, task: Task, store: Store, usage: Usage) -> _Stage:
-    with_options = isinstance(chosen, tuple) and len(chosen) == 2 and isinstance(chosen[1], Mapping)
-    given: Any = chosen if with_options else (chosen, {})
-    models = tuple(given[0]) if isinstance(given[0], list | tuple) else (given[0],)
-    for model in models:
-        if not isinstance(model, Model):
-            raise ACTError(f"plan: {model!r} is not a model; load_model() makes one of a name")
-    options = dict(given[1])
-    calibration = options.pop("calibration", "none")
-    batch_size = options.pop("batch_size", None) or max(rows_at_once(model) for model in models)
-    members: tuple[Any, ...] = tuple(kind(task, model, store=store, usage=usage, **options) for model in models)
-    if kind is Critic:
-        if len(members) != 1:
-            raise ACTError(f"plan: a critic is one model, not {len(members)}")
-        check_critics_calibration(members[0].strategy, calibration)
-    elif calibration not in CALIBRATIONS:
-        raise ACTError(f"calibration {calibration!r} is none of {', '.join(CALIBRATIONS)}")
-    return _Stage(members[0] if len(members) == 1 else Ensemble(members), calibration, batch_size)
+    job = job_of(kind, chosen, task, place="plan: the annotator" if kind is Annotator else "plan: a critic")
+    members = job.members(task, store=store, usage=usage)
+    batch_size = job.options.get("batch_size") or max(rows_at_once(model) for model in job.models)
+    return _Stage(members[0] if len(members) == 1 else Ensemble(members), job.calibration, batch_size)
 
 
 def _different_rows(plain: Dataset, task: Task) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -174,7 +163,7 @@ def _different_rows(plain: Dataset, task: Task) -> tuple[NDArray[np.int64], NDAr
         batch = plain[start : start + _BATCH]
         labels = batch.get(columns.LABEL)
         for number, row in enumerate(task.rows(batch)):
-            if not is_empty(row) and (labels is None or labels[number] is not None):
+            if problem_of(row) is None and (labels is None or labels[number] is not None):
                 found.setdefault(task.row_id(row), (start + number, _size(task, row)))
     if not found:
         raise ACTError("plan: there is no row to ask about: all are empty, or have no label")
@@ -189,7 +178,7 @@ def _size(task: Task, row: Row) -> int:
 
 @dataclass(frozen=True)
 class _Ran:
-    taken: list[Usage]
+    taken: list[list[Taken]]  # by member, then by row
     failures: tuple[str, ...]
 
 
@@ -200,12 +189,13 @@ def _run_pilot(stages: Sequence[_Stage], plain: Dataset, pilot: Dataset) -> list
     for stage in stages:
         for member in stage.members:
             _calibrate(stage, member, plain, pilot)
-        made = stage.asks(batch)
+        heard: dict[str, Answer] = {}
+        made = witnessed(stage.asks, heard)(batch)
         failures = _failures(stage.asks, made)
         asked = len(pilot) - batch.get(columns.LABEL, []).count(None)
         if failures and len(failures) == asked:
             raise ACTError(f"plan: all {asked} rows of the pilot failed: {failures[0]}")
-        ran.append(_Ran(usages(stage.asks, batch), failures))
+        ran.append(_Ran(usages(stage.asks, batch, heard), failures))
         if not isinstance(stage.asks, Critic):
             batch = batch | made
     return ran
@@ -242,15 +232,15 @@ def _stored_prior(annotator: Annotator, plain: Dataset, batch_size: int) -> tupl
     return None if understudy.missing else prior
 
 
-def _left_to_ask(stages: Sequence[_Stage], rest: Dataset) -> list[NDArray[np.bool_]]:
-    """For each stage, which of the rows outside the pilot have answers that are not in the store."""
+def _left_to_ask(stages: Sequence[_Stage], different: Dataset) -> list[NDArray[np.bool_]]:
+    """For each stage, which rows have answers that are not in the store."""
     from datasets.utils import are_progress_bars_disabled
     from tqdm.auto import tqdm
 
     left: list[list[bool]] = [[] for _ in stages]
-    with tqdm(total=len(rest), desc="look up", unit="rows", disable=are_progress_bars_disabled()) as bar:
-        for start in range(0, len(rest), _BATCH):
-            batch = rest[start : start + _BATCH]
+    with tqdm(total=len(different), desc="look up", unit="rows", disable=are_progress_bars_disabled()) as bar:
+        for start in range(0, len(different), _BATCH):
+            batch = different[start : start + _BATCH]
             for open_rows, there in zip(left, stored_rows([stage.asks for stage in stages], batch), strict=True):
                 open_rows += [not one for one in there]
                 bar.n = len(open_rows)
@@ -262,29 +252,46 @@ def _planned(
     stage: _Stage, ran: _Ran, sizes: NDArray[np.int64], rest: NDArray[np.int64], different: int
 ) -> PlannedStage:
     def total(name: str) -> Range:
-        return extrapolate(sizes, [getattr(usage, name) for usage in ran.taken], rest)
+        by_row = zip(*ran.taken, strict=True)
+        return extrapolate(sizes, [sum(getattr(taken, name) for taken in row) for row in by_row], rest)
 
     models = [member.model for member in stage.members]
-    calls = total("calls")
+    unknown = any(taken.cost is None for member in ran.taken for taken in member)
+    cost = Range() if not len(rest) else None if unknown else total("cost")
+    by_member = zip(models, ran.taken, strict=True)
     return PlannedStage(
         stage=stage.name,
         model=" + ".join(model.name for model in models),
         strategy=stage.members[0].strategy,
         rows=len(rest),
         stored=different - len(rest),
-        calls=calls,
+        calls=total("calls"),
         tokens_in=total("tokens_in"),
         tokens_out=total("tokens_out"),
-        cost=None if len(rest) and any(usage.cost is None for usage in ran.taken) else total("cost"),
-        seconds=_by_the_clock(models, calls, total("seconds")),
+        cost=cost,
+        # Several models answer one after the other.
+        seconds=sum((_by_the_clock(model, taken, sizes, rest) for model, taken in by_member), start=Range()),
         failures=ran.failures,
     )
 
 
-def _by_the_clock(models: Sequence[Model], calls: Range, seconds: Range) -> Range:
-    # Several models answer one after the other: as slow as if all were like the one that answers fewest at once.
-    at_once = min(min(getattr(model, "concurrency", 1) for model in models), max(1.0, calls.expected))
-    rates = [rate for model in models if (rate := getattr(model, "requests_per_minute", None))]
-    slowest = calls / (min(rates) / 60) if rates else Range()
-    parallel = seconds / at_once
+def _by_the_clock(model: Model, taken: Sequence[Taken], sizes: NDArray[np.int64], rest: NDArray[np.int64]) -> Range:
+    calls = extrapolate(sizes, [row.calls for row in taken], rest)
+    batches = _batches(taken)
+    seconds = extrapolate(sizes, [row.seconds for row in taken], rest, together=batches)
+    # Rows that nothing was asked about (their label is missing) are no measurement of how long an answer takes.
+    if 0 < len({batch for batch, row in zip(batches, taken, strict=True) if row.clocked}) < FEWEST:
+        seconds = guess(seconds.expected) if len(rest) else seconds
+    parallel = seconds / min(getattr(model, "concurrency", 1), max(1.0, calls.expected))
+    rate = getattr(model, "requests_per_minute", None)
+    slowest = calls / (rate / 60) if rate else Range()
     return Range(*(max(getattr(parallel, end), getattr(slowest, end)) for end in ("expected", "low", "high")))
+
+
+def _batches(taken: Sequence[Taken]) -> list[int]:
+    """For each row, the first one that it shares a batch with, itself or by way of others."""
+    first = list(range(len(taken)))
+    for number, row in enumerate(taken):
+        joined = {number, *(first[i] for i in range(number) if row.clocked & taken[i].clocked)}
+        first = [min(joined) if one in joined else one for one in first]
+    return first

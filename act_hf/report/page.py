@@ -1,13 +1,13 @@
-"""The report as one HTML page: a template, and pictures inside."""
+"""Reports and comparisons as one HTML page each: a frame, a template, and pictures inside."""
 
 from __future__ import annotations
 
 import json
-from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from act_hf.errors import printable
 from act_hf.report.facts import interval, percent
 from act_hf.report.plots import pictures
 
@@ -17,13 +17,32 @@ if TYPE_CHECKING:
 
 
 def render_page(report: Report) -> str:
-    """The page. Whatever came from a row, a model or a person is escaped."""
+    """The page of a report."""
+    return render("report/report.html.jinja", report=report, pictures=pictures(report))
+
+
+def render(template: str, **values: Any) -> str:
+    """
+    A page. Whatever came from a user, a row, a model or a person is escaped.
+
+    Args:
+        template (`str`): its path in this package. It extends `report/frame.html.jinja`.
+        values: what it shows; `pictures` among them, a mapping of `str` to [`act_hf.report.plots.Picture`].
+    """
     environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.PackageLoader("act_hf", ""),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, interval=interval, plain=_plain)
-    template = resources.files("act_hf.report").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    return environment.from_string(template).render(report=report, pictures=pictures(report))
+    environment.filters.update(percent=percent, interval=interval, plain=_plain, sentence=_sentence)
+    return environment.get_template(template).render(**values)
+
+
+def _sentence(text: str) -> str:
+    """Running text with names in it: without what could turn the words around the name the other way."""
+    return "\u00a0".join(printable(part) for part in text.split("\u00a0"))
 
 
 def _plain(value: Any) -> str:

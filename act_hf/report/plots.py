@@ -1,4 +1,4 @@
-"""The pictures of a report: its numbers in, PNG data URIs with a description out."""
+"""The pictures of a report, and what all pictures have in common: numbers in, PNG data URIs with a description out."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from act_hf.errors import ACTError
+from act_hf.errors import ACTError, printable
 
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
     from act_hf.report.facts import Report
 
@@ -59,7 +59,7 @@ def curve_plot(report: Report) -> Picture:
     height = "machine errors found" if measured else "machine errors the critic expects"
     axes.set(xlabel="rows reviewed, the most doubtful first", ylabel=height, xlim=(0, None), ylim=(0, None))
     _legend_below(figure, axes)
-    return _picture(figure, f"Line plot: {height}, against the rows reviewed, for each critic.")
+    return as_picture(figure, f"Line plot: {height}, against the rows reviewed, for each critic.")
 
 
 def reliability_plot(report: Report) -> Picture:
@@ -72,7 +72,7 @@ def reliability_plot(report: Report) -> Picture:
     axes.set(xlabel="error probability the critic gave (%)", ylabel="labels that were wrong (%)")
     axes.set(xlim=(-2, 102), ylim=(-2, 102))
     _legend_below(figure, axes)
-    return _picture(
+    return as_picture(
         figure, "Plot of the share of wrong labels against the critic's error probability, with the ideal diagonal."
     )
 
@@ -93,7 +93,7 @@ def design_plot(report: Report) -> Picture:
     below.bar(edges, drawn_rows, width=1 / len(rows), align="edge", color=COLOURS[1], edgecolor="white", hatch="//")
     below.set(xlabel="error probability the critic gave", ylabel="rows", xlim=(-0.02, 1.02))
     _legend_below(figure, above)
-    return _picture(
+    return as_picture(
         figure,
         "Two plots by error probability: the probability of being drawn, and the number of rows, drawn and not.",
     )
@@ -116,7 +116,7 @@ def downstream_plot(report: Report) -> Picture:
         ["ACT" if group.method == "act" else group.method for group in report.downstream],
     )
     axes.set(xlabel="test accuracy (%)", ylim=(len(report.downstream) - 0.4, -0.5))
-    return _picture(
+    return as_picture(
         figure, "Test accuracy by training labels: mean with standard deviation. The table has the figures."
     )
 
@@ -132,19 +132,45 @@ def pictures(report: Report) -> dict[str, Picture]:
     return {name: draw(report) for name, (draw, there) in wanted.items() if there}
 
 
-def _figure(height: float, *, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """A figure of its own, with no global state behind it, and its panels from top to bottom."""
+def new_figure(height: float, *, width: float = WIDTH) -> Figure:
+    """A figure of its own, with no global state behind it; in inches."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ACTError("the plots of a report need matplotlib: pip install act_hf[plot]") from error
-    figure = Figure(figsize=(WIDTH, height), dpi=DPI, layout="constrained")
-    axes = list(figure.subplots(panels, sharex=True, squeeze=False)[:, 0])
+        raise ACTError("the pictures need matplotlib: pip install act_hf[plot]") from error
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def new_panels(figure: Figure | SubFigure, panels: int = 1) -> list[Axes]:
+    """The axes of a figure, from top to bottom."""
+    axes: list[Axes] = list(figure.subplots(panels, sharex=True, squeeze=False)[:, 0])
     for panel in axes:
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(color="#e6e6e6", linewidth=0.6)
         panel.set_axisbelow(True)
-    return figure, axes
+    return axes
+
+
+def as_written(text: str) -> str:
+    """A name as matplotlib writes it: `$` starts no formula."""
+    return printable(text).replace("$", r"\$")
+
+
+def as_picture(figure: Figure, alt: str) -> Picture:
+    """The figure with what it shows in words."""
+    return Picture("data:image/png;base64," + base64.b64encode(png(figure)).decode(), alt)
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG."""
+    data = io.BytesIO()
+    figure.savefig(data, format="png", facecolor="white")
+    return data.getvalue()
+
+
+def _figure(height: float, *, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    figure = new_figure(height)
+    return figure, new_panels(figure, panels)
 
 
 def _line(number: int) -> dict[str, Any]:
@@ -152,15 +178,9 @@ def _line(number: int) -> dict[str, Any]:
 
 
 def _text(name: str) -> str:
-    """A critic's name as matplotlib writes it: `$` starts no formula, and nothing is too long for the legend."""
-    return (name if len(name) <= 52 else name[:51] + "…").replace("$", r"\$")
+    """A critic's name, not too long for the legend."""
+    return as_written(name if len(name) <= 52 else name[:51] + "…")
 
 
 def _legend_below(figure: Figure, axes: Axes) -> None:
     figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", frameon=False, markerscale=1.3)
-
-
-def _picture(figure: Figure, alt: str) -> Picture:
-    data = io.BytesIO()
-    figure.savefig(data, format="png", facecolor="white")
-    return Picture("data:image/png;base64," + base64.b64encode(data.getvalue()).decode(), alt)

@@ -93,7 +93,7 @@ class Spread:
         return bool(self.unclear) or any(mass > -math.inf for mass in self.clear)
 
     @property
-    def open(self) -> tuple[int, ...]:
+    def undecided(self) -> tuple[int, ...]:
         """The continuations that have to be told apart by asking once more; none where little hangs on it."""
         enough = _logsumexp([*self.clear, self.blank, *(mass for mass, _ in self.unclear)]) + math.log(_CLEAR_ENOUGH)
         if self.blank > enough:

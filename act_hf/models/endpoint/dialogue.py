@@ -122,15 +122,15 @@ async def _choose(wire: Wire, tally: Tally, messages: list[Message], request: Sc
     """
     replies = request.continuations
     spread = await _spread(wire, tally, messages, replies, further=replies in wire.ambiguous)
-    if not spread.open and spread.found:
+    if not spread.undecided and spread.found:
         return spread.logprobs()
     if await scorable(wire, replies):
-        among = spread.open if spread.found else range(len(replies))
+        among = spread.undecided if spread.found else range(len(replies))
         exact = {position: (await score_reply(wire, tally, messages, replies[position]))[0] for position in among}
         if not spread.found:
             return tuple(exact.values())
         spread.settle(exact)
-    elif spread.open and replies not in wire.ambiguous:
+    elif spread.undecided and replies not in wire.ambiguous:
         wire.ambiguous.add(replies)  # the next rows are asked for the longer reply at once
         spread = await _spread(wire, tally, messages, replies, further=True)
     if not spread.found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import queue
+import threading
 from collections import deque
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
@@ -29,9 +29,10 @@ _PATIENCE = 10.0
 
 class Gate:
     """
-    How many requests may be in flight, learnt from how the server takes them, as TCP does it (Chiu and Jain 1989): the
-    limit doubles with every `limit` successes until the first sign of congestion, then grows by one; a sign of
-    congestion halves it. Belongs to one event loop.
+    How many requests may be in flight, learnt from how the server takes them, as TCP does it: the limit doubles with
+    every `limit` successes until the first sign of congestion (slow start, Jacobson 1988), then grows by one; a sign
+    of congestion halves it (additive increase and multiplicative decrease, Chiu and Jain 1989). Belongs to one event
+    loop.
 
     Args:
         most (`int`): the limit is never above it.
@@ -97,13 +98,20 @@ class Gate:
 
 
 class _Run:
-    """One call of [`stream`], as the event loop sees it."""
+    """One call of [`stream`]: what the event loop does for the thread that waits."""
 
     def __init__(self, jobs: Sequence[Job], gate: Gate, proven: Callable[[], bool]) -> None:
         self.jobs = jobs
         self.gate = gate
         self.proven = proven
-        self.finished: queue.SimpleQueue[list[_Item]] = queue.SimpleQueue()
+        # Of the thread that waits.
+        self.answers: dict[int, Answer] = {}
+        self.error: BaseException | None = None
+        self.done = False
+        # Between that thread and the loop.
+        self.finished: deque[_Item] = deque()
+        self.arrived = threading.Event()
+        # Of the loop.
         self._fresh: list[_Item] = []
         self._held = 0
         self._failed = False
@@ -129,8 +137,9 @@ class _Run:
         self._fresh.append(item)
 
     def _hand_over(self) -> None:
-        fresh, self._fresh = self._fresh, []
-        self.finished.put(fresh)
+        self.finished.extend(self._fresh)
+        self._fresh = []
+        self.arrived.set()
 
     async def _send_all(self) -> None:
         tasks: set[asyncio.Task[None]] = set()
@@ -162,26 +171,29 @@ class _Run:
     async def _send(self, position: int, job: Job) -> None:
         try:
             self._finish((position, await job()))
+        except asyncio.CancelledError:  # from inside: once we cancel ourselves, nobody listens any more
+            self._fail(RuntimeError("a request was cancelled"))
         except Exception as error:
-            self._failed = True
-            self._finish(error)
+            self._fail(error)
 
-    def take(self, *, wait: bool) -> tuple[dict[int, Answer], BaseException | None, bool]:
-        """What has piled up: answers, an error, and whether that was all."""
-        answers: dict[int, Answer] = {}
-        while True:
-            try:
-                items = self.finished.get(block=wait and not answers, timeout=_TICK)
-            except queue.Empty:
-                if wait and not answers:
-                    continue
-                return answers, None, False
-            for item in items:
-                if item is None:
-                    return answers, None, True
-                if isinstance(item, BaseException):
-                    return answers, item, False
-                answers[item[0]] = item[1]
+    def _fail(self, error: Exception) -> None:
+        self._failed = True
+        self._finish(error)
+
+    def take(self, *, wait: bool) -> None:
+        """Sorts out what has finished: into answers, the first error, and whether that was the end."""
+        while wait and not self.finished:
+            self.arrived.wait(_TICK)
+            self.arrived.clear()
+        while self.finished:
+            item = self.finished[0]  # and off only when it is noted: Ctrl-C may come at any moment
+            if item is None:
+                self.done = True
+            elif isinstance(item, BaseException):
+                self.error = self.error or item
+            else:
+                self.answers[item[0]] = item[1]
+            self.finished.popleft()
 
 
 def stream(
@@ -203,24 +215,31 @@ def stream(
 
     Yields:
         `dict` of `int` to [`Answer`]: the jobs just finished, by position. An exception in a job, or a
-        `KeyboardInterrupt` while waiting, is raised after what is finished has been yielded. What is in flight is
-        cancelled when the iterator ends or is closed.
+        `KeyboardInterrupt` while waiting, cancels what is in flight, and is raised after all that had finished until
+        then has been yielded. What is in flight is cancelled too when the iterator is closed.
     """
     loop = background_loop()
     run = _Run(jobs, gate, proven)
     loop.call_soon_threadsafe(run.start)
-    try:
-        done = False
-        while not done:
-            try:
-                answers, error, done = run.take(wait=True)
-            except KeyboardInterrupt as interrupt:
-                answers, error = run.take(wait=False)[0], interrupt
-            if answers:
-                yield answers
-                loop.call_soon_threadsafe(run.stored, len(answers))
-            if error is not None:
-                raise error
-    finally:
+
+    def stop() -> None:
         if loop.is_running():  # at the end of the process the loop may be gone, and everything with it
             asyncio.run_coroutine_threadsafe(run.stop(), loop).result(_PATIENCE)
+
+    try:
+        while not run.done:
+            try:
+                run.take(wait=True)
+            except KeyboardInterrupt as interrupt:
+                run.error = interrupt
+            if run.error is not None:
+                stop()
+                run.take(wait=False)
+            if run.answers:
+                answers, run.answers = run.answers, {}
+                yield answers
+                loop.call_soon_threadsafe(run.stored, len(answers))
+            if run.error is not None:
+                raise run.error
+    finally:
+        stop()

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from act_hf.models.endpoint.tally import Tally
     from act_hf.models.endpoint.wire import Wire
 
-EXACT = ("llama.cpp", "vllm", "tgi")
-"""Servers that can be made to tell the log-probability of a given reply."""
-
 
 async def score_reply(wire: Wire, tally: Tally, messages: Sequence[Message], reply: str) -> tuple[float, int]:
     """

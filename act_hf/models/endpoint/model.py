@@ -7,13 +7,16 @@ import json
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from functools import partial
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from act_hf.errors import ACTError
 from act_hf.models.base import ScoreRequest, require_ability
+from act_hf.models.weights import weights_fingerprint
 
 
 if TYPE_CHECKING:
@@ -32,8 +35,9 @@ SERVERS = {
 
 _OURS = ("messages", "model", "stream", "n")
 _lock = threading.Lock()
-_tokens: dict[tuple[str, str | None, str | None], str] = {}
-"""Tokens by model and address, for copies that a forked process unpickles: a token is never in a pickle."""
+
+_LEFT_OUT = "$"
+"""What stands in a pickle where a token was. No environment variable has an empty name."""
 
 
 @dataclass
@@ -43,18 +47,26 @@ class Endpoint:
     llama.cpp, SGLang, Ollama, TGI, OpenAI itself). Requests are sent concurrently, as many at once as the server
     bears, and repeated where that may help. Connects on first use; pickles as its arguments, but without the token.
 
+    A row that the server refuses (400, 413, 422, or 403 as moderation does) fails alone. A server that has answered
+    nothing, and has refused the first 16 requests (or `concurrency`, where that is more) in the same words, stops the
+    job, as does any other refusal (401, 402, 404, ...).
+
     > Parameters that say which model
 
     Args:
-        model (`str`): the model as the server or the provider knows it.
+        model (`str`): the model as the server or the provider knows it. Answers are stored under this name and not
+            under an address, so two servers that know different models by the same name share them, unless
+            `revision` tells the models apart.
         base_url (`str`, *optional*): the server's address, as `"http://localhost:8000/v1"`. Without one, a Hugging
             Face provider is used.
         provider (`str`, *optional*): a Hugging Face provider, as `"together"`. Without one, Hugging Face chooses.
         server (`str`, *optional*, defaults to `"openai"`): what the server understands beyond the common part:
             `"openai"` (nothing), `"llama.cpp"`, `"vllm"` or `"tgi"`.
         token (`str`, *optional*): the API key, or `"$NAME"` for the one in the environment variable NAME, which also
-            works in other processes. Without one, a Hugging Face provider gets the token of `hf auth login`, and any
-            other server none.
+            works in other processes: a key as such is never in a pickle. Without one, a Hugging Face provider gets the
+            token of `hf auth login`, and any other server none.
+        revision (`str`, *optional*): part of the model's name, to tell apart models that servers know by the same one.
+            It is not sent.
 
     > Parameters that say what it can do
 
@@ -94,6 +106,7 @@ class Endpoint:
     provider: str | None = None
     server: str = "openai"
     token: str | None = field(default=None, repr=False)
+    revision: str | None = None
     logprobs: bool = True
     top_logprobs: int = 20
     images: bool = False
@@ -111,40 +124,38 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         self._wire: Wire | None = None
-        self._withheld = False
         _check_place(self)
         _check_numbers(self)
         _check_body(self.extra_body)
-        if self.token is not None:
-            if not self.token.isascii() or not self.token.isprintable() or " " in self.token or not self.token:
-                raise ACTError("the token is not one: it is empty, or has spaces or line ends in it")
-            _tokens[self._place] = self.token
-
-    @property
-    def _place(self) -> tuple[str, str | None, str | None]:
-        return self.model, self.base_url, self.provider
+        if self.token is not None and not _is_token(self.token):
+            raise ACTError(f"the token is not one: {_WHY_NOT}")
 
     def __getstate__(self) -> dict[str, Any]:
-        named = self.token is None or self.token.startswith("$")
         arguments = {argument.name: getattr(self, argument.name) for argument in fields(self)}
-        return {**arguments, "token": self.token if named else None, "_withheld": not named or self._withheld}
+        named = self.token is None or self.token.startswith("$")
+        return arguments if named else {**arguments, "token": _LEFT_OUT}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _wire=None)
-        if self._withheld:
-            self.token = _tokens.get(self._place)
-            self._withheld = self.token is None
+
+    def __copy__(self) -> Endpoint:
+        return replace(self)  # not by way of a pickle's state, which has no token
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Endpoint:
+        return replace(self, extra_body=deepcopy(self.extra_body, memo))
 
     @property
     def name(self) -> str:
         """The model and what changes its answers; no address, no token."""
         changes = [f"{self.model}@{self.provider}" if self.provider else self.model, self.server]
+        if self.revision is not None:
+            changes.append(f"rev-{self.revision}")
         if self.top_logprobs != 20:
             changes.append(f"top{self.top_logprobs}")
         if self.images:
             changes.append(f"side{self.image_side}")
         if self.tokenizer:
-            changes.append(f"by-{os.path.basename(self.tokenizer.rstrip('/'))}")
+            changes.append(f"by-{self._tokenizer_name}")
         if self.temperature:
             changes.append(f"t{self.temperature:g}")
         if self.seed is not None:
@@ -153,6 +164,11 @@ class Endpoint:
             body = json.dumps(dict(self.extra_body), sort_keys=True)
             changes.append(f"body-{hashlib.sha256(body.encode()).hexdigest()[:8]}")
         return "/".join(changes)
+
+    @cached_property
+    def _tokenizer_name(self) -> str:
+        path = Path(self.tokenizer or "")
+        return f"{path.name}@{weights_fingerprint(path)}" if path.exists() else str(self.tokenizer)
 
     @property
     def abilities(self) -> frozenset[str]:
@@ -163,6 +179,26 @@ class Endpoint:
             if self.server in ("llama.cpp", "vllm") or (self.server == "tgi" and self.tokenizer):
                 able.add("score")
         return frozenset(able | {"image"} if self.images else able)
+
+    def cost_of(self, answer: Answer) -> float | None:
+        """What an answer costs at the prices of now, whatever was paid for it; `None` where its tokens or the prices
+        are not known."""
+        from act_hf.models.endpoint.tally import Tally
+
+        # Tokens that no server told are 0, which no prompt has.
+        metered = answer.cost is not None or answer.failure is not None or answer.tokens_in > 0
+        tally = Tally(tokens_in=answer.tokens_in, tokens_out=answer.tokens_out, metered=metered)
+        return tally.answer(self._prices).cost
+
+    @property
+    def _prices(self) -> tuple[float, float] | None:
+        return self.prices or self._listed_prices
+
+    @cached_property
+    def _listed_prices(self) -> tuple[float, float] | None:
+        from act_hf.models.endpoint.prices import price_of
+
+        return price_of(self.model, provider=self.provider, base_url=self.base_url)
 
     def answer(self, requests: Sequence[Request]) -> Iterator[dict[int, Answer]]:
         """
@@ -201,9 +237,9 @@ class Endpoint:
             return self._wire
 
     def _secret(self) -> str | None:
-        if self._withheld:
+        if self.token == _LEFT_OUT:
             raise ACTError(
-                f"the token of {self.model} was not sent to this process along with the model; "
+                f"this copy of {self.model} comes out of a pickle, as in another process, and a token is in none; "
                 'give it as token="$NAME" for an environment variable NAME that every process has'
             )
         if self.token is None or not self.token.startswith("$"):
@@ -211,7 +247,16 @@ class Endpoint:
         secret = os.environ.get(self.token[1:], "").strip()
         if not secret:
             raise ACTError(f"token={self.token!r}: the environment variable {self.token[1:]} is not set")
+        if not _is_token(secret):
+            raise ACTError(f"token={self.token!r}: what {self.token[1:]} holds is no token: {_WHY_NOT}")
         return secret
+
+
+_WHY_NOT = "it is empty, or has more in it than the visible characters of ASCII"
+
+
+def _is_token(token: Any) -> bool:
+    return isinstance(token, str) and token != "" and token.isascii() and token.isprintable() and " " not in token
 
 
 def _check_place(endpoint: Endpoint) -> None:
@@ -220,6 +265,9 @@ def _check_place(endpoint: Endpoint) -> None:
         raise ACTError(f"model={model!r} is no model's name")
     if "://" in model:
         raise ACTError(f"model={model!r} is an address; give it as base_url=, and the model's name as model=")
+    revision = endpoint.revision
+    if revision is not None and not (isinstance(revision, str) and revision.strip() and revision.isprintable()):
+        raise ACTError(f"revision={revision!r} is no name")
     if endpoint.server not in SERVERS:
         raise ACTError(f"server={endpoint.server!r} is none of {', '.join(SERVERS)}")
     if base_url is None:

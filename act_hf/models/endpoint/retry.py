@@ -20,7 +20,9 @@ T = TypeVar("T")
 
 _AGAIN = {408, 409, 424, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529}
 _CONGESTED = {429, 503, 504, 529}
-_REFUSED = {400, 413, 422}
+_REFUSED = {400, 403, 413, 422}
+"""Moderation answers 403. So do servers whose token does not allow the model, but these say the same for every row."""
+
 _AT_FIRST = 4
 """Requests that may fail before a server that has never answered is taken for dead; of those it never got, one."""
 
@@ -78,6 +80,7 @@ class Breaker:
     _answered: bool = field(default=False, init=False)
     _silent: int = field(default=0, init=False)
     _refused: int = field(default=0, init=False)
+    _reasons: set[str] = field(default_factory=set, init=False)
 
     def answered(self) -> None:
         """The server gave a reply."""
@@ -97,11 +100,18 @@ class Breaker:
             )
 
     def refused(self, reason: str) -> None:
-        """The server refused a row. Raises [`ACTError`] when it has refused many and taken none."""
+        """The server refused a row. Raises [`ACTError`] when it has refused many in the same words and taken none."""
+        if self._answered:
+            return
         self._refused += 1
-        if not self._answered and self._refused >= self.patience:
+        self._reasons.add(reason)
+        # Of different reasons at least one is about its row, and so may all of them be.
+        if self._refused >= self.patience and len(self._reasons) == 1:
             refused, self._refused = self._refused, 0
-            raise ACTError(f"{self.model} refused the first {refused} requests, the last one because {reason}")
+            raise ACTError(
+                f"{self.model} refused the first {refused} requests, all because {reason} (where that is about "
+                "these rows and not about all of them, begin with others)"
+            )
 
 
 async def persist(send: Callable[[], Awaitable[T]], *, attempts: int) -> T:
@@ -186,7 +196,6 @@ def _by_status(response: Any, *, model: str, secret: str | None) -> Exception:
     hints = {
         401: "; is token= (--api-key-env) the right one for this server?",
         402: "; nothing is left to pay with",
-        403: "; the token does not allow this model",
         404: "; is the model's name the one the server knows, and does base_url end as it should (mostly in /v1)?",
     }
     return ACTError(f"cannot use {model}: {answered}{hints.get(status, '')}")
@@ -232,6 +241,8 @@ def message_in(body: Any) -> str:
 def quote(text: str, secret: str | None) -> str:
     """One printable line of at most [`_SAID`] characters, without the secret."""
     if secret:
-        text = text.replace(secret, "***")
+        # As it is, and as a message quotes it, in which a quotation mark or a backslash is written as two signs.
+        for form in (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1]):
+            text = text.replace(form, "***")
     line = " ".join(printable(text).split())
     return line if len(line) <= _SAID else line[: _SAID - 1] + "…"

@@ -135,9 +135,15 @@ class Encoding:
 
     def _defused(self, text: str) -> str:
         """Text without any control token, so that a row cannot end its own message in a template made of them."""
-        while self._control.search(text):  # breaking one can leave another
-            text = self._control.sub(lambda token: f"{token[0][0]} {token[0][1:]}" if token[0][1:] else " ", text)
+        while self._control.search(text):  # breaking one can leave another, which overlapped with it
+            text = self._control.sub(_broken, text)
         return text
+
+
+def _broken(token: re.Match[str]) -> str:
+    """A control token with a blank behind its first sign, or nothing of it where it is but one sign."""
+    start = len(token[0]) - len(token[0].lstrip()) + 1
+    return f"{token[0][:start]} {token[0][start:]}" if token[0][start:].strip() else " "
 
 
 def _common(a: tuple[int, ...], b: tuple[int, ...]) -> int:

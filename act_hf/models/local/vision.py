@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from act_hf.errors import one_line
+from act_hf.errors import ACTError, one_line
+from act_hf.images import prepared
 from act_hf.models.base import Answer, ChatRequest, ScoreRequest
 from act_hf.models.local.encoding import parts_of
 from act_hf.models.local.loaded import warn_slow
@@ -35,13 +36,6 @@ def sees_images(source: str) -> bool:
     kind = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.get(str(config.get("model_type")))
     # Some kinds come with and without eyes.
     return kind is not None and kind in (config.get("architectures") or [kind]) and "vision_config" in config
-
-
-def prepared(image: Image) -> Image:
-    """An image as a person sees it: turned as its EXIF data say, in RGB."""
-    from PIL import ImageOps
-
-    return ImageOps.exif_transpose(image).convert("RGB")
 
 
 @dataclass
@@ -84,7 +78,10 @@ class Vision:
         encoding, model = self.loaded.encoding, self.loaded.model
         texts = [encoding.render(messages) for messages in conversations]
         try:
-            images = [[prepared(image) for image in _images(messages)] for messages in conversations]
+            images = [[prepared(image).convert("RGB") for image in _images(messages)] for messages in conversations]
+        except ACTError as error:
+            raise Unreadable(str(error)) from error
+        try:
             inputs = encoding.processor(
                 text=texts,
                 images=images,
@@ -92,9 +89,10 @@ class Vision:
                 padding_side="left",
                 add_special_tokens=encoding.adds_special_tokens(texts[0]),
                 return_tensors="pt",
-            ).to(model.device, dtype=model.dtype)
-        except Exception as error:  # whatever a broken image, or one of an odd shape, makes of itself
+            )
+        except ValueError as error:  # an image of an odd shape
             raise Unreadable(f"the image cannot be read: {one_line(error)}") from error
+        inputs = inputs.to(model.device, dtype=model.dtype)
         if failure := self.loaded.too_long(inputs["input_ids"].shape[1] + room):
             raise Unreadable(failure)
         return dict(inputs)
@@ -126,17 +124,27 @@ class Vision:
             inputs = self.read([request.messages], max(lengths))
         except Unreadable as error:
             return Answer(failure=str(error), calls=0)
+        # Finding out how to score takes its time once and not for every row.
+        stopped = time.perf_counter()
+        self._find_out(inputs, branches)
+        start += time.perf_counter() - stopped
         logprobs, read = self.score(inputs, branches)
         seconds = time.perf_counter() - start
         return Answer(logprobs=tuple(logprobs), lengths=lengths, tokens_in=read, seconds=seconds)
 
     def score(self, inputs: dict[str, Any], branches: tuple[Tokens, ...]) -> tuple[list[float], int]:
         """The log-probability of each branch after the one prompt of `inputs`, and the tokens read."""
+        if self._find_out(inputs, branches):
+            return self._score_tree(inputs, branches)
+        return plain_scores(self.loaded.model, inputs, branches)
+
+    def _find_out(self, inputs: dict[str, Any], branches: tuple[Tokens, ...]) -> bool:
+        """Whether these can be scored in one pass. It is tried once, on the first that the model has all in sight."""
         if inputs["input_ids"].shape[1] + max(len(branch) for branch in branches) > self.loaded.window:
-            return plain_scores(self.loaded.model, inputs, branches)
+            return False
         if self._packs is None:
             self._packs = self._check(inputs, branches)
-        return self._score_tree(inputs, branches) if self._packs else plain_scores(self.loaded.model, inputs, branches)
+        return self._packs
 
     def _score_tree(self, inputs: dict[str, Any], branches: tuple[Tokens, ...]) -> tuple[list[float], int]:
         import torch

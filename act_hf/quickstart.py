@@ -70,7 +70,7 @@ def sample_task() -> Task:
 
 def label_and_criticize(pool: Dataset, store: Path, *, threads: int | None = None) -> Dataset:
     """SmolLM2 annotates; its own yes/no answer and MiniLM's label distribution criticize."""
-    smollm2, minilm = load_model("smollm2", threads=threads), load_model("minilm")
+    smollm2, minilm = load_model("smollm2", threads=threads), load_model("minilm", threads=threads)
     labelled = annotate(pool, sample_task(), smollm2, calibration="batch", store=store)
     doubted = criticize(labelled, smollm2, strategy="logit", suffix="_logit", store=store)
     return criticize(doubted, minilm, strategy="likelihood", store=store)

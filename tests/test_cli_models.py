@@ -365,7 +365,10 @@ class TestSeveral:
     def test_a_panel_of_models(self, labelled, server, encoder):
         models = ("--model", "m", "--model", encoder)
         out = good("panel", labelled, "out", *models, *at(server), "--shares", "good=0.5,bad=0.5")
-        assert re.match(r"vote: model .*, 30 calls, .*\ncriticize: .*strategy panel, .*rows 30, failed 0\nwritten to out\n", out)
+        voted, criticized, written = out.splitlines()[:3]
+        assert re.match(r"vote: model .*, 30 calls, ", voted)
+        assert re.match(r"criticize: .*strategy panel, .*rows 30, failed 0$", criticized)
+        assert written == "written to out"
         made = read_dataset("out")
         assert {"act_vote_m", "act_vote_tiny", ERROR_PROB} <= set(made.column_names)
         assert server.requests == ROWS

@@ -43,8 +43,8 @@ def panel(
     shares: Annotated[
         str | None,
         typer.Option(
-            help="The true share of each label, where it is known, as good=0.8,bad=0.2. It helps where models lean the "
-            "same way."
+            help="The true share of each label, where it is known, as good=0.8,bad=0.2. It helps where models lean "
+            "the same way."
         ),
     ] = None,
     server: ServerOptions,

@@ -36,7 +36,7 @@ class EncoderModel:
         batch_size (`int`, *optional*, defaults to 32): texts encoded at once.
         max_length (`int`, *optional*, defaults to 256): tokens read of a text; the rest is cut off.
         device (`str`, *optional*, defaults to `"auto"`): a torch device; `"auto"` takes a GPU where there is one.
-        threads (`int`, *optional*): CPU threads. Defaults to `OMP_NUM_THREADS`, else to one less than there are cores.
+        threads (`int`, *optional*): CPU threads, of the whole process. By default left as they are.
 
     Raises:
         ACTError: on first use, when the model does not load, or is asked to chat, for exact log-probabilities, or to
@@ -70,7 +70,8 @@ class EncoderModel:
         from transformers import AutoModel
 
         device = torch_device(self.device)
-        use_threads(device, self.threads)
+        if self.threads:  # else as they are: the threads are those of the whole process
+            use_threads(device, self.threads)
         try:
             model: Any = AutoModel.from_pretrained(str(self.source)).to(device).eval()
             return model, load_tokenizer(str(self.source))

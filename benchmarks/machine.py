@@ -8,6 +8,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from act_hf.prompts import VERSION
+
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = ("act_hf", "torch", "transformers", "datasets", "accelerate", "numpy")
@@ -24,6 +26,7 @@ def save_result(name: str, figures: dict[str, Any]) -> Path:
             "python": platform.python_version(),
         },
         "versions": {library: importlib.metadata.version(library) for library in LIBRARIES},
+        "prompts": VERSION,
         **figures,
     }
     RESULTS.mkdir(exist_ok=True)

@@ -121,9 +121,7 @@ def test_every_file_it_links_to_is_there():
 
 def test_its_figures_are_the_benchmarks():
     result = json.loads((ROOT / "benchmarks" / "results" / "quickstart.json").read_text())
-    assert result["prompts"] == prompts.VERSION, (
-        "measured with other prompts; run bench_quickstart.py again"
-    )
+    assert result["prompts"] == prompts.VERSION, "measured with other prompts; run bench_quickstart.py again"
     found, at_random = result["errors_found"], result["errors_found_at_random"]
     table = {
         "always the most frequent label": f"{100 * result['majority_accuracy']:.1f} %",

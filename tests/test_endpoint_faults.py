@@ -364,6 +364,8 @@ class TestEnd:
     @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
     def test_interrupted_it_stores_what_is_finished(self, tmp_path):
         code = (
+            "import signal\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a test run in the background ignores it
             "got = 0\n"
             "try:\n"
             "    for done in Endpoint('m', base_url=sys.argv[1]).answer(requests):\n"

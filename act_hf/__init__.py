@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from act_hf.classifier import train_classifier
     from act_hf.comparison import Comparison, compare
     from act_hf.critics import Critic, criticize
+    from act_hf.critics.fusion import centred, fuse, fused, ranked
+    from act_hf.critics.panel import add_votes, criticize_panel
+    from act_hf.critics.raters import panel_error_probs
     from act_hf.ensemble import Ensemble
     from act_hf.errors import ACTError
     from act_hf.estimate import estimate_accuracy
     from act_hf.files import read_dataset, write_dataset
-    from act_hf.fusion import centred, fuse, fused, ranked
     from act_hf.loss import act_loss
     from act_hf.models import load_model
     from act_hf.models.asking import LimitReached, Usage
@@ -30,15 +32,13 @@ if TYPE_CHECKING:
     from act_hf.models.local import LocalModel
     from act_hf.models.recorded import Recorded
     from act_hf.models.store import Store
-    from act_hf.panel import add_votes, criticize_panel
     from act_hf.planning import Plan, plan
     from act_hf.priors import fit_prior
-    from act_hf.raters import panel_error_probs
     from act_hf.report import build_report
     from act_hf.review.responses import Response, merge_responses
     from act_hf.review.simulated import simulate_review
     from act_hf.review.table import pull_table, push_table
-    from act_hf.sampling import exponential, normalised, sample, threshold
+    from act_hf.sampling import exponential, normalised, root, sample, solve_beta, threshold
     from act_hf.task import Example, Task
     from act_hf.trainer import ACTConfig, ACTTrainer
     from act_hf.training_set import to_evaluation, to_training
@@ -58,12 +58,12 @@ _HOME = {
     "act_hf.ensemble": ("Ensemble",),
     "act_hf.planning": ("plan", "Plan"),
     "act_hf.comparison": ("compare", "Comparison"),
-    "act_hf.panel": ("criticize_panel", "add_votes"),
-    "act_hf.raters": ("panel_error_probs",),
-    "act_hf.fusion": ("fuse", "fused", "centred", "ranked"),
+    "act_hf.critics.panel": ("criticize_panel", "add_votes"),
+    "act_hf.critics.raters": ("panel_error_probs",),
+    "act_hf.critics.fusion": ("fuse", "fused", "centred", "ranked"),
     "act_hf.priors": ("fit_prior",),
     "act_hf.critics": ("criticize", "Critic"),
-    "act_hf.sampling": ("sample", "exponential", "normalised", "threshold"),
+    "act_hf.sampling": ("sample", "exponential", "normalised", "root", "threshold", "solve_beta"),
     "act_hf.review.table": ("push_table", "pull_table"),
     "act_hf.review.simulated": ("simulate_review",),
     "act_hf.review.responses": ("Response", "merge_responses"),
@@ -123,8 +123,10 @@ __all__ = [
     "push_table",
     "ranked",
     "read_dataset",
+    "root",
     "sample",
     "simulate_review",
+    "solve_beta",
     "threshold",
     "to_evaluation",
     "to_training",

@@ -219,7 +219,7 @@ def annotate(
             preference for some labels whatever the row; see [`fit_prior`]. Small models need it.
         store ([`Store`] or path, *optional*): where answers are kept. A second run asks for nothing again.
         batch_size (`int`, *optional*): rows handed to the model at once; by default 64, or enough to keep an
-            [`Endpoint`] busy.
+            [`Endpoint`] busy (128 times its concurrency, 8 times where there are images).
         max_tokens (`int`, *optional*, defaults to 160): the longest reasoning or reply.
         max_calls, max_cost (*optional*): the most requests, and US dollars, of this run; see [`Usage`].
 
@@ -239,7 +239,7 @@ def annotate(
     models = model if isinstance(model, Sequence) else (model,)
     members = tuple(Annotator(task, one, strategy, store, max_tokens=max_tokens, usage=usage) for one in models)
     annotator = members[0] if len(members) == 1 else Ensemble(members)
-    rows = batch_size or max(rows_at_once(one) for one in models)
+    rows = batch_size or max(rows_at_once(one, task) for one in models)
     if calibration != "none":
         for member in members:
             member.prior = fit_prior(member, dataset, method=calibration, batch_size=rows)

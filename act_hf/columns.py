@@ -26,6 +26,8 @@ ERROR_PROB = "act_error_prob"
 CRITIQUE = "act_critique"
 PI = "act_pi"
 SELECTED = "act_selected"
+WAVE = "act_wave"
+WAVE_PI = "act_wave_pi"
 HUMAN = "act_human"
 RESPONSES = "act_responses"
 FAILURE = "act_failure"
@@ -57,6 +59,8 @@ def column_features(task: Task, names: Iterable[str] | None = None) -> Features:
             CRITIQUE: Value("string"),
             PI: Value("float32"),
             SELECTED: Value("bool"),
+            WAVE: Value("int32"),
+            WAVE_PI: List(Value("float32")),
             HUMAN: label,
             RESPONSES: List({"annotator": Value("string"), "label": Value("string")}),
             FAILURE: Value("string"),
@@ -159,8 +163,9 @@ def map_columns(
     with _progress(len(dataset), progress, usage) as bar:
 
         def counted(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+            bar.begin(len(next(iter(batch.values()))))
             made = stage(batch)
-            bar.update(len(next(iter(made.values()))))
+            bar.end()
             return made
 
         made = as_stored(dataset).map(
@@ -189,25 +194,41 @@ def as_stored(dataset: Dataset) -> Dataset:
     return plain
 
 
+class _Bar:
+    """A bar over rows with calls and cost beside it. It moves while a batch is asked about, which can take minutes."""
+
+    def __init__(self, bar: tqdm[Any]) -> None:
+        self.bar = bar
+        self._before = self._rows = 0
+        self._drawn = 0.0
+
+    def begin(self, rows: int) -> None:
+        self._rows = rows
+
+    def show(self, usage: Usage) -> None:
+        # Of a stage that asks several times the first one moves the bar.
+        self.bar.n = max(self.bar.n, self._before + int(usage.share * self._rows))
+        now = time.monotonic()
+        due = now - self._drawn > self.bar.mininterval  # not for every answer
+        self.bar.set_postfix(usage.facts(), refresh=due)
+        self._drawn = now if due else self._drawn
+
+    def end(self) -> None:
+        self._before += self._rows
+        self.bar.update(self._before - self.bar.n)
+
+
 @contextmanager
-def _progress(rows: int, title: str, usage: Usage | None) -> Iterator[tqdm[Any]]:
-    """A bar over rows with calls and cost beside it, in place of the one that `datasets` would show."""
+def _progress(rows: int, title: str, usage: Usage | None) -> Iterator[_Bar]:
+    """The bar, in place of the one that `datasets` would show."""
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from tqdm.auto import tqdm
 
     hidden = are_progress_bars_disabled()
-    with tqdm(total=rows, desc=title, unit="rows", disable=hidden) as bar:
+    with tqdm(total=rows, desc=title, unit="rows", disable=hidden) as drawn:
+        bar = _Bar(drawn)
         if usage and not hidden:
-            shown = 0.0
-
-            def show(usage: Usage) -> None:
-                # A batch can take minutes; what is paid meanwhile is seen, but not drawn for every answer.
-                nonlocal shown
-                now = time.monotonic()
-                bar.set_postfix(usage.facts(), refresh=now - shown > bar.mininterval)
-                shown = now if now - shown > bar.mininterval else shown
-
-            usage.listener = show
+            usage.listener = bar.show
         try:
             disable_progress_bars()
             yield bar

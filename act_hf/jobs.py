@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from act_hf.annotators import Annotator
 from act_hf.critics import Critic
-from act_hf.critics import check_calibration as check_critics_calibration
+from act_hf.critics.critic import check_calibration as check_critics_calibration
 from act_hf.errors import ACTError
 from act_hf.models.base import Model, require_ability
 from act_hf.priors import CALIBRATIONS

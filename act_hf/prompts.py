@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from act_hf.task import Task
 
-VERSION = "3"
+VERSION = "4"
 
 YES = ("Yes", "yes", "YES")
 NO = ("No", "no", "NO")
@@ -183,8 +183,11 @@ def _folded(text: str) -> str:
 
 
 # The paper asks whether the label is wrong. Small models answer that as if it asked whether it is right (AUROC 0.21
-# instead of 0.75 for Qwen2.5-Coder-1.5B on its own labels, docs/log.md), so we ask whether it is right.
+# instead of 0.75 for Qwen2.5-Coder-1.5B on its own labels, docs/log.md), so every critic asks whether it is right.
 _RIGHT = "Is the proposed label right?"
+
+SHORT = 24
+"""Tokens enough for a number or a grade."""
 
 CONFIRMATION = "Yes, the proposed label is right."
 """What the perplexity is taken of."""
@@ -211,16 +214,16 @@ def perplexity_request(task: Task, row: Mapping[str, Any], label: int) -> ScoreR
 
 
 def naive_request(task: Task, row: Mapping[str, Any], label: int, *, max_tokens: int) -> ChatRequest:
-    """Asks for the probability that the label is wrong."""
-    question = "What is the probability that the proposed label is wrong? Reply with a number from 0 to 100 and %."
+    """Asks for the probability that the label is right."""
+    question = "What is the probability that the proposed label is right? Reply with a number from 0 to 100 and %."
     return ChatRequest(_criticism(task, row, label, question), max_tokens, shared=1)
 
 
 def cot_request(task: Task, row: Mapping[str, Any], label: int, *, max_tokens: int) -> ChatRequest:
-    """Asks for reasoning, then the probability that the label is wrong."""
+    """Asks for reasoning, then the probability that the label is right."""
     question = (
-        "Think step by step in at most three sentences about whether the proposed label is wrong. "
-        f'Then write "{ANSWER}" and the probability that it is wrong, from 0 to 100 and %, on the last line.'
+        "Think step by step in at most three sentences about whether the proposed label is right. "
+        f'Then write "{ANSWER}" and the probability that it is right, from 0 to 100 and %, on the last line.'
     )
     return ChatRequest(_criticism(task, row, label, question), max_tokens, shared=1)
 
@@ -239,7 +242,7 @@ def devil_request(
     question = (
         "Play the devil's advocate: first argue in at most two sentences that the proposed label is wrong and another "
         "one is right, and answer the reasoning given for it, if any. Then judge fairly: write "
-        f'"{ANSWER}" and the probability that the proposed label is wrong, from 0 to 100 and %, on the last line.'
+        f'"{ANSWER}" and the probability that the proposed label is right, from 0 to 100 and %, on the last line.'
     )
     return ChatRequest(_criticism(task, row, label, question, rationale), max_tokens, shared=1)
 
@@ -252,12 +255,13 @@ def grade_request(task: Task, row: Mapping[str, Any], label: int, *, max_tokens:
 
 
 def repair_probability(request: ChatRequest, reply: str) -> ChatRequest:
-    """Asks once more after a reply that states no probability."""
+    """Asks once more after a reply that states no probability. A number is short, however long the reply could be."""
     question = (
         "That states no single probability. Reply with one number from 0 to 100 and %, the probability that the "
-        "proposed label is wrong, and nothing else."
+        "proposed label is right, and nothing else."
     )
-    return replace(request, messages=_follow_up(request.messages, reply, question))
+    limit = min(request.max_tokens, SHORT)
+    return replace(request, messages=_follow_up(request.messages, reply, question), max_tokens=limit)
 
 
 def repair_grade(request: ChatRequest, reply: str) -> ChatRequest:
@@ -300,22 +304,26 @@ def parse_grade(reply: str) -> float | None:
 
 
 _NUMBER = re.compile(r"(?<![\w.])(-?\d+(?:\.\d+)?|-?\.\d+)\s*(%|percent|/\s*100\b)?", re.IGNORECASE)
+_WRONG = re.compile(r"wrong|incorrect|inaccura|error|mistake|false|(?:not|n't) (?:right|correct)", re.IGNORECASE)
 
 
 def parse_probability(reply: str) -> float | None:
     """
-    The probability that a reply states: `80 %`, `80/100`, `0.8`, or a bare `80`, after the last `Answer:`.
+    The probability of being right that a reply states: `80 %`, `80/100`, `0.8`, or a bare `80`. What follows the last
+    `Answer:` counts.
 
     A bare number above 1 is read as a percentage, since percentages are what is asked for; a bare 1 is therefore 1 %.
 
     Returns:
-        `float`, *optional*: in [0, 1]; `None` when the reply states none, several different ones, or one out of range.
+        `float`, *optional*: in [0, 1]; `None` when the reply states none, several different ones, or one out of range,
+            or speaks of the label being wrong, so that the number may be the probability of that.
     """
+    answer = reply.rsplit(ANSWER, 1)[-1]
     stated = set()
-    for number, unit in _NUMBER.findall(reply.rsplit(ANSWER, 1)[-1]):
+    for number, unit in _NUMBER.findall(answer):
         value = float(number)
         stated.add(value if not unit and ("." in number and value <= 1) else value / 100)
-    value = stated.pop() if len(stated) == 1 else -1.0
+    value = stated.pop() if len(stated) == 1 and not _WRONG.search(answer) else -1.0
     return value if 0 <= value <= 1 else None
 
 

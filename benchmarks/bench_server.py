@@ -29,8 +29,8 @@ from machine import save_result
 from scipy.stats import spearmanr
 
 from act_hf import ACTError, Endpoint, LocalModel, Model, Task, annotate, criticize
+from act_hf.critics.strategies import STRATEGIES
 from act_hf.estimate import auroc
-from act_hf.judges import STRATEGIES
 from act_hf.models.embedded import smollm2_path
 from act_hf.quickstart import load_sample, sample_task
 from act_hf.records import stage_records

@@ -437,9 +437,10 @@ class TestGoingOn:
         assert None not in done["act_error_prob"][:]
 
 
-@pytest.mark.parametrize(("concurrency", "expected"), [(1, 64), (8, 64), (9, 72), (64, 512)])
-def test_rows_at_once_keep_a_concurrent_model_busy(concurrency, expected):
-    model = FakeModel()
-    assert rows_at_once(model) == 64
+@pytest.mark.parametrize(("concurrency", "text", "images"), [(1, 128, 64), (8, 1024, 64), (64, 8192, 512)])
+def test_rows_at_once_keep_a_concurrent_model_busy(concurrency, text, images):
+    model, pictures = FakeModel(), Task(labels=["a", "b"], image="i")
+    assert rows_at_once(model, TASK) == rows_at_once(model, pictures) == 64
     model.concurrency = concurrency
-    assert rows_at_once(model) == expected
+    assert rows_at_once(model, TASK) == text
+    assert rows_at_once(model, pictures) == images

@@ -17,9 +17,9 @@ from act_hf.cli.forecast import chosen
 from act_hf.cli.options import KEY, Limits, ServerOptions, TaskOptions
 from act_hf.columns import ERROR_PROB, FAILURE, LABEL
 from act_hf.critics import CALIBRATIONS
+from act_hf.critics.strategies import STRATEGIES
 from act_hf.errors import ACTError
 from act_hf.files import read_dataset, write_dataset
-from act_hf.judges import STRATEGIES
 from act_hf.models import load_model
 from act_hf.models.encoder import EncoderModel
 from act_hf.models.endpoint.model import SERVERS, Endpoint

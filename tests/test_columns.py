@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -41,6 +42,8 @@ class TestFeatures:
                 "act_critique": Value("string"),
                 "act_pi": Value("float32"),
                 "act_selected": Value("bool"),
+                "act_wave": Value("int32"),
+                "act_wave_pi": List(Value("float32")),
                 "act_human": label,
                 "act_responses": List({"annotator": Value("string"), "label": Value("string")}),
                 "act_failure": Value("string"),
@@ -263,6 +266,23 @@ class TestProgress:
 
         self.map(stage, usage=usage)
         assert seen[0]
+
+    def test_the_bar_moves_while_a_batch_runs(self, screen):
+        usage = Usage()
+        seen = []
+
+        def stage(batch):
+            for share in (0.5, 1.0, 0.5):  # a second question begins anew, and does not take it back
+                time.sleep(0.15)
+                usage.share = share
+                usage.paid("m", [Answer()])
+                seen.append(screen())
+            return {"act_failure": [None] * len(batch["n"])}
+
+        self.map(stage, usage=usage)
+        shown = [int(re.findall(r" (\d)/6 ", text)[-1]) for text in seen[:6]]
+        assert shown == [1, 2, 2, 3, 4, 4]
+        assert "6/6" in screen()
 
     def test_no_cost_where_there_is_none(self, screen):
         usage = Usage()

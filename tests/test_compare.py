@@ -21,12 +21,12 @@ from act_hf.comparison.measure import Doubts, Labels, Settings, measure
 from act_hf.comparison.plots import pictures
 from act_hf.comparison.summary import short_names
 from act_hf.critics import criticize
+from act_hf.critics.raters import panel_error_probs
 from act_hf.errors import ACTError
 from act_hf.estimate import abs_score, aqg, auroc, recall_at, reliability
 from act_hf.models.asking import LimitReached
 from act_hf.models.base import Answer
 from act_hf.models.recorded import Recorded
-from act_hf.raters import panel_error_probs
 from act_hf.task import Task
 
 

@@ -96,7 +96,8 @@ class TestWhatIsAsked:
     def test_the_longest_reply(self, store, strategy, limit, given_limit):
         model = FakeModel(by=lambda request: "hm")
         criticize(annotated("spam"), model, strategy=strategy, store=store, max_tokens=given_limit)
-        assert [request.max_tokens for request in model.asked] == [given_limit or limit] * 2  # the repair's as well
+        longest = given_limit or limit
+        assert [request.max_tokens for request in model.asked] == [longest, min(longest, 24)]  # a number is short
 
     def test_grades_are_choices(self, store):
         model = chatty("B")
@@ -150,7 +151,7 @@ class TestWhatIsAsked:
 class TestStated:
     @pytest.mark.parametrize("strategy", STATED)
     def test_the_probability(self, store, strategy):
-        replies = ["80 %", "It fits.\nAnswer: 5%", '{"error_probability": 0.3}']
+        replies = ["20 %", "It fits.\nAnswer: 95%", '{"probability": 0.7}']
         model = chatty(*replies)
         done = criticize(annotated("spam", "ham", "other"), model, strategy=strategy, store=store)
         np.testing.assert_allclose(done["act_error_prob"][:], [0.8, 0.05, 0.3], atol=1e-7)
@@ -167,7 +168,7 @@ class TestStated:
 
     @pytest.mark.parametrize(
         ("strategy", "repair", "good", "value"),
-        [(name, prompts.repair_probability, "30 %", 0.3) for name in STATED]
+        [(name, prompts.repair_probability, "70 %", 0.3) for name in STATED]
         + [("mc", prompts.repair_grade, "D", 0.75)],
     )
     def test_one_repair_for_those_without_a_value(self, store, strategy, repair, good, value):
@@ -191,6 +192,13 @@ class TestStated:
         repaired = list(zip(model.asked[1:4], ["no idea", "hm", "eh"], strict=True))
         assert model.asked[5:] == [repair(request, reply) for request, reply in repaired]
 
+    @pytest.mark.parametrize("strategy", STATED)
+    def test_a_number_that_may_be_that_of_an_error_is_asked_about(self, store, strategy):
+        model = chatty("Answer: 90 % that it is wrong", "10 %")
+        done = criticize(annotated("spam"), model, strategy=strategy, store=store)
+        np.testing.assert_allclose(done["act_error_prob"][:], [0.9], atol=1e-7)
+        assert (model.calls, model.asked[1].max_tokens) == (2, 24)
+
     @pytest.mark.parametrize("strategy", CHATTING)
     def test_repairs_are_stored_too(self, store, strategy):
         dataset = annotated("spam", "ham")
@@ -211,7 +219,7 @@ class TestStated:
         dataset = annotate(dataset, TASK, chatty(*["spam"] * 3), store=Store(":memory:"))
         parrot = FakeModel(by=lambda request: message_text(request, 1).split("\n")[0], abilities=["chat"])
         done = criticize(dataset, parrot, strategy=strategy, store=store)
-        assert done["act_error_prob"][:] == [None, None, 0.0]
+        assert done["act_error_prob"][:] == [None, None, 1.0]
 
     @settings(max_examples=30, deadline=None)
     @given(st.sampled_from(CHATTING), st.text(), st.text())
@@ -432,7 +440,7 @@ class TestCalibration:
 
     @pytest.mark.parametrize("suffix", ["", "_b"])
     def test_batch_centres_what_is_asked_for(self, store, suffix):
-        from act_hf.fusion import centred
+        from act_hf.critics.fusion import centred
 
         options = {"strategy": "naive", "store": store, "suffix": suffix}
         plain = criticize(annotated(*self.labels), self.critic(), **options)
@@ -450,7 +458,7 @@ class TestCalibration:
 
     @pytest.mark.parametrize("strategy", ["naive", "likelihood"])
     def test_rank_keeps_the_order_alone(self, store, strategy):
-        from act_hf.fusion import ranked
+        from act_hf.critics.fusion import ranked
 
         def by(request):
             number = int(message_text(request, -1 if len(request.messages) < 2 else 1).split("\n")[0].split()[-1])
@@ -542,9 +550,9 @@ class TestColumns:
 class TestAgain:
     def test_a_second_run_replaces_values_and_failures(self, store):
         dataset = annotated("spam", "?", "ham")
-        first = criticize(dataset, chatty("hm", "20%", "hm", name="a"), strategy="naive", store=store)
+        first = criticize(dataset, chatty("hm", "80%", "hm", name="a"), strategy="naive", store=store)
         assert [failure is None for failure in first["act_failure"]] == [False, False, True]
-        second = criticize(first, chatty("60%", "eh", "eh", name="b"), strategy="naive", store=store)
+        second = criticize(first, chatty("40%", "eh", "eh", name="b"), strategy="naive", store=store)
         np.testing.assert_allclose(second["act_error_prob"][0], 0.6, atol=1e-7)
         assert second["act_error_prob"][2] is None
         assert second["act_failure"][0] is None
@@ -591,7 +599,7 @@ class TestSuffix:
         first = criticize(
             annotated("spam", "ham", "?"), FakeModel(by=lambda request: [-1.0] * 6), strategy="logit", store=store
         )
-        model = chatty("30%", "hm", "hm", name="second")
+        model = chatty("70%", "hm", "hm", name="second")
         both = criticize(first, model, strategy="naive", suffix="_b", store=store)
         assert both.column_names == [*first.column_names, "act_error_prob_b", "act_critique_b", "act_failure_b"]
         assert both.select_columns(first.column_names).to_dict() == first.to_dict()

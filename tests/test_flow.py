@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import threading
@@ -68,34 +69,34 @@ def succeed(gate: Gate, times: int) -> list[int]:
     """The limit after each success."""
     limits = []
     for _ in range(times):
-        gate.succeeded()
+        gate.succeeded(0.1)
         limits.append(gate.limit)
     return limits
 
 
 class TestGate:
     def test_starts_low_and_doubles_with_every_window(self):
-        gate = Gate(32)
-        assert gate.limit == 8
-        assert succeed(gate, 8) == [8] * 7 + [16]
+        gate = Gate(64)
+        assert gate.limit == 16
         assert succeed(gate, 16) == [16] * 15 + [32]
-        assert set(succeed(gate, 100)) == {32}
+        assert succeed(gate, 32) == [32] * 31 + [64]
+        assert set(succeed(gate, 200)) == {64}
 
     def test_never_above_the_most(self):
         assert Gate(3).limit == 3
-        gate = Gate(11)
-        succeed(gate, 8)
-        assert gate.limit == 11
+        gate = Gate(20)
+        succeed(gate, 16)
+        assert gate.limit == 20
 
     def test_after_congestion_it_grows_by_one(self):
-        gate = Gate(32)
+        gate = Gate(8)
         gate.congested(0)
         assert gate.limit == 4
         assert succeed(gate, 4) == [4, 4, 4, 5]
         assert succeed(gate, 5) == [5, 5, 5, 5, 6]
 
     def test_what_was_sent_under_one_limit_halves_it_once(self):
-        gate = Gate(32)
+        gate = Gate(8)
 
         async def overload() -> None:
             async with gate.slot() as a, gate.slot() as b, gate.slot() as c:
@@ -108,6 +109,27 @@ class TestGate:
 
         asyncio.run(overload())
         assert gate.limit == 2
+
+    @pytest.mark.parametrize(("seconds", "apart"), [(None, 0.0025), (0.02, 0.002), (0.2, 0.0025), (60.0, 0.0025)])
+    def test_requests_are_sent_a_little_apart(self, seconds, apart):
+        """As fast as 1.25 times what is answered, so that they come back apart too; and never much slower."""
+        gate = Gate(8)
+        if seconds is not None:
+            gate.succeeded(seconds)
+        times = []
+
+        async def work() -> None:
+            async with gate.slot():
+                times.append(asyncio.get_running_loop().time())
+                await asyncio.sleep(0.05)
+
+        async def run() -> None:
+            await asyncio.gather(*(work() for _ in range(8)))
+
+        asyncio.run(run())
+        # A clock that wakes late does not add up: the last one is due 7 steps after the first.
+        assert 7 * apart - 1e-3 <= times[-1] - times[0]
+        assert all(late - early > -1e-9 for early, late in itertools.pairwise(times))
 
     def test_never_below_one(self):
         gate = Gate(2)

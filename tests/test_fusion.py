@@ -13,10 +13,10 @@ from scipy.stats import rankdata
 
 from act_hf.annotators import annotate
 from act_hf.columns import column_features
+from act_hf.critics.fusion import add_verdicts, centred, fuse, fused, ranked
+from act_hf.critics.strategies import Verdict
 from act_hf.errors import ACTError
 from act_hf.estimate import auroc
-from act_hf.fusion import add_verdicts, centred, fuse, fused, ranked
-from act_hf.judges import Verdict
 from act_hf.models.recorded import Recorded
 from act_hf.models.store import Store
 from act_hf.records import stage_records

@@ -11,13 +11,13 @@ from hypothesis.extra.numpy import arrays
 from support.fakes import FakeModel, message_text
 
 from act_hf.annotators import annotate
+from act_hf.critics.panel import add_votes, criticize_panel
+from act_hf.critics.raters import panel_error_probs
 from act_hf.errors import ACTError
 from act_hf.estimate import auroc, reliability
 from act_hf.models.asking import LimitReached
 from act_hf.models.recorded import Recorded
 from act_hf.models.store import Store
-from act_hf.panel import add_votes, criticize_panel
-from act_hf.raters import panel_error_probs
 from act_hf.records import stage_records
 from act_hf.sampling import sample
 from act_hf.task import Task

@@ -196,11 +196,11 @@ class TestCriticize:
     @pytest.mark.parametrize(
         ("name", "question"),
         [
-            ("naive", "probability that the proposed label is wrong? Reply with a number from 0 to 100 and %."),
+            ("naive", "probability that the proposed label is right? Reply with a number from 0 to 100 and %."),
             ("logit", "Is the proposed label right? Reply Yes or No."),
             ("ppl", "Is the proposed label right? Reply in one short sentence."),
-            ("cot", '"Answer:" and the probability that it is wrong, from 0 to 100 and %, on the last line.'),
-            ("devil", "the probability that the proposed label is wrong, from 0 to 100 and %, on the last line."),
+            ("cot", '"Answer:" and the probability that it is right, from 0 to 100 and %, on the last line.'),
+            ("devil", "the probability that the proposed label is right, from 0 to 100 and %, on the last line."),
             ("mc", "E: certainly wrong\nReply with one letter and nothing else."),
         ],
     )
@@ -289,7 +289,7 @@ def every_request(task: Task, row) -> list:
     ]
 
 
-TEXTS = {"3": "f5313a62bcbdb928966fa16c689ff8808651dffb1cfa9c82e7c942e5e9668d2c"}
+TEXTS = {"4": "63f933ca3be1b05cc2f25e71e2194002c3cd1e8aec3381030653418a9990d64a"}
 """Version to a digest of all that is asked. A text that changes needs a new version: answers are filed under it."""
 
 
@@ -661,20 +661,21 @@ class TestParseProbability:
             ("0.5%", 0.005),
             ("12.5 %", 0.125),
             ("- 80 %", 0.8),
-            ("label_2 is wrong: 40%", 0.4),
+            ("label_2 is right: 40%", 0.4),
             ("1%", 0.01),
             ("1 percent", 0.01),
             ("1/100", 0.01),
             ("1.", 0.01),
             ("0.01", 0.01),
             ("1.5", 0.015),
-            ('{"error_probability": 0.8}', 0.8),
-            ('{"error_probability": "80 %"}', 0.8),
-            ('```json\n{"error_probability": .8}\n```', 0.8),
+            ('{"probability": 0.8}', 0.8),
+            ('{"probability": "80 %"}', 0.8),
+            ('```json\n{"probability": .8}\n```', 0.8),
             ("p=0.8", 0.8),
             ("~80 %", 0.8),
-            ("The probability that the proposed label is wrong is 80 %.", 0.8),
+            ("The probability that the proposed label is right is 80 %.", 0.8),
             ("It was likely written in jest, so I would put it at 65%", 0.65),
+            ("It may be wrong.\nAnswer: 65%", 0.65),
         ],
     )
     def test_stated(self, reply, value):
@@ -698,7 +699,12 @@ class TestParseProbability:
             "70–80 %",
             "0.7-0.8",
             "80 % or 0.9",
-            '{"error_probability": 0.8, "confidence": 0.5}',
+            '{"probability": 0.8, "confidence": 0.5}',
+            '{"error_probability": 0.8}',
+            "The probability that the proposed label is wrong is 80 %.",
+            "80 % that it is not right",
+            "10 %. The label is incorrect.",
+            "It isn't right: 20 %",
             "2 reasons, so 80 %",
             "101",
             "100.5 %",

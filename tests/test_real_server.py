@@ -13,7 +13,7 @@ from support.llama import Llama, require_llama, serve
 from support.weights import answers, embedded
 
 from act_hf import ACTError, ChatRequest, LocalModel, ScoreRequest, Task, annotate, criticize
-from act_hf.judges import STRATEGIES
+from act_hf.critics.strategies import STRATEGIES
 from act_hf.models.embedded import smollm2_path
 from act_hf.models.endpoint import Endpoint
 from act_hf.quickstart import load_sample

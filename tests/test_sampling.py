@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from act_hf.errors import ACTError
+from act_hf.records import stage_records
 from act_hf.sampling import (
     RULES,
     draw,
@@ -14,13 +15,17 @@ from act_hf.sampling import (
     mix_uniform,
     normalised,
     resolve_budget,
+    root,
     sample,
     solve_alpha,
+    solve_beta,
     threshold,
+    with_floor,
 )
+from act_hf.sampling.budget import allocate
 
 
-FILLING = [threshold, normalised, exponential, partial(exponential, beta=3.0), partial(exponential, beta=1e6)]
+FILLING = [threshold, normalised, exponential, root, partial(exponential, beta=3.0), partial(exponential, beta=1e6)]
 CLIPPED = partial(normalised, fill=False)
 UNDER = [partial(threshold, ties="strict"), CLIPPED]
 
@@ -155,7 +160,7 @@ class TestRules:
             threshold([[0.1, 0.2]], 1)
 
     def test_names(self):
-        assert list(RULES) == ["exponential", "threshold", "normalised"]
+        assert list(RULES) == ["exponential", "threshold", "normalised", "root"]
 
 
 class TestThreshold:
@@ -190,6 +195,86 @@ class TestNormalised:
         np.testing.assert_allclose(normalised([1e-320, 1e-320, 1e-320], 1), 1 / 3)
 
 
+class TestRoot:
+    def test_is_proportional_to_the_root_where_nothing_exceeds_one(self):
+        np.testing.assert_allclose(root([0.04, 0.16, 0.36], 1), np.array([2, 4, 6]) / 12)
+
+    @pytest.mark.parametrize("budget", [30, 100, 250])
+    def test_no_rule_estimates_better_with_a_calibrated_critic(self, budget):
+        """What a row may change is then worth ε̂, and the variance Σ ε̂ (1/π − 1) is least: Neyman."""
+        eps = np.random.default_rng(0).beta(0.5, 3, 500)
+
+        def variance(pi):
+            return (eps * (1 / pi - 1)).sum()
+
+        others = [np.full(500, budget / 500), normalised(eps, budget)]
+        others += [mix_uniform(rule(eps, budget), budget, 0.2) for rule in (normalised, exponential, threshold)]
+        assert all(variance(root(eps, budget)) <= variance(pi) for pi in others)
+
+    def test_normalised_is_no_better_than_uniform(self):
+        """Where nothing is clipped, π ∝ ε̂ has exactly the variance of uniform sampling."""
+        eps = np.random.default_rng(0).uniform(0.05, 0.4, 500)
+        uniform, pi = np.full(500, 0.1), normalised(eps, 50)
+        assert (eps * (1 / pi - 1)).sum() == pytest.approx((eps * (1 / uniform - 1)).sum())
+
+
+class TestFloor:
+    @given(case=cases(), share=st.floats(0, 1))
+    @settings(max_examples=80, deadline=None)
+    @pytest.mark.parametrize("rule", [threshold, normalised, root, exponential])
+    def test_keeps_the_sum_and_lifts_every_row(self, rule, case, share):
+        eps, budget = case
+        floor = share * budget / eps.size
+        pi = with_floor(rule, eps, budget, floor)
+        assert pi.sum() == pytest.approx(budget, abs=1e-6)
+        assert pi.min() >= floor - 1e-9
+        assert pi.max() <= 1 + 1e-12
+
+    def test_certain_rows_stay_certain(self):
+        pi = with_floor(threshold, np.linspace(0, 1, 100), 30, 0.1)
+        assert (pi == 1).sum() == 22
+        assert pi.min() == pytest.approx(8 / 78)
+        assert mix_uniform(threshold(np.linspace(0, 1, 100), 30), 30, 0.3).max() < 1
+
+    def test_none_leaves_the_rule_alone(self):
+        eps = np.random.default_rng(0).random(50)
+        np.testing.assert_array_equal(with_floor(root, eps, 10, 0.0), root(eps, 10))
+
+    @pytest.mark.parametrize("floor", [-0.1, 0.21, 1.0, float("nan")])
+    def test_the_budget_has_to_pay_for_it(self, floor):
+        with pytest.raises(ACTError, match=rf"floor={floor}: the least probability of 50 rows .* = 0\.2"):
+            with_floor(root, np.linspace(0, 1, 50), 10, floor)
+
+
+class TestAllocate:
+    @given(
+        groups=st.lists(st.tuples(st.integers(0, 30), st.floats(0, 10)), min_size=1, max_size=8),
+        share=st.floats(0, 1),
+    )
+    @settings(deadline=None)
+    def test_whole_rows_never_more_than_there_are(self, groups, share):
+        sizes, weights = np.array(groups).T
+        budget = int(share * sizes.sum())
+        got = allocate(budget, sizes, weights)
+        assert got.sum() == budget
+        assert (got >= 0).all()
+        assert (got <= sizes).all()
+
+    @pytest.mark.parametrize(
+        ("budget", "sizes", "weights", "expected"),
+        [
+            (10, [50, 30, 20], [50, 30, 20], [5, 3, 2]),
+            (10, [50, 30, 20], [1, 1, 1], [4, 3, 3]),
+            (10, [50, 2, 20], [1, 1, 1], [4, 2, 4]),
+            (10, [50, 30, 20], [0, 0, 1], [0, 0, 10]),
+            (30, [50, 30, 20], [0, 0, 1], [6, 4, 20]),
+            (0, [5, 5], [1, 1], [0, 0]),
+        ],
+    )
+    def test_shares(self, budget, sizes, weights, expected):
+        assert allocate(budget, sizes, weights).tolist() == expected
+
+
 class TestExponential:
     @given(case=cases(), beta=st.floats(0.01, 1e300))
     @settings(max_examples=200, deadline=None)
@@ -212,6 +297,33 @@ class TestExponential:
         eps = np.random.default_rng(0).random(50)
         np.testing.assert_allclose(exponential(eps, 10, beta=1e-6), 0.2, atol=1e-6)
         np.testing.assert_allclose(exponential(eps, 10, beta=1e7), threshold(eps, 10), atol=1e-6)
+
+    @pytest.mark.parametrize("beta", [0.5, 20.0, 1e4])
+    @pytest.mark.parametrize("ordered", [False, True])
+    def test_many_rows_glance_first(self, beta, ordered):
+        eps = np.random.default_rng(0).beta(0.3, 3, 300_000)
+        eps = np.sort(eps) if ordered else eps
+        pi = exponential(eps, 4321, beta=beta)
+        assert pi.sum() == pytest.approx(4321, rel=1e-9)
+
+    @pytest.mark.parametrize("keep", [0.5, 0.8, 0.95, 0.99])
+    @pytest.mark.parametrize("scale", [1.0, 0.01])
+    def test_a_beta_that_keeps_a_share_of_what_a_threshold_finds(self, keep, scale):
+        eps = scale * np.random.default_rng(0).beta(0.5, 2, 1000)
+        beta = solve_beta(eps, 100, keep=keep)
+        found = exponential(eps, 100, beta=beta) @ eps / (threshold(eps, 100) @ eps)
+        assert found == pytest.approx(keep, abs=1e-3)
+        assert exponential(eps, 100, beta=beta * 0.99) @ eps < keep * (threshold(eps, 100) @ eps)
+
+    def test_where_uniform_keeps_enough(self):
+        assert exponential([0.3] * 8, 4, beta=solve_beta([0.3] * 8, 4)) == pytest.approx(0.5)
+        assert np.ptp(exponential([0.3, 0.31], 1, beta=solve_beta([0.3, 0.31], 1, keep=0.5))) < 0.01
+        assert solve_beta([0.1, 0.4], 0) > 0
+
+    @pytest.mark.parametrize("keep", [0.0, 1.0, -1, float("nan")])
+    def test_bad_keep(self, keep):
+        with pytest.raises(ACTError, match=f"keep={keep} is not a share"):
+            solve_beta([0.1, 0.2], 1, keep=keep)
 
     @pytest.mark.parametrize("beta", [0, -1, float("inf"), float("nan")])
     def test_bad_beta(self, beta):
@@ -236,7 +348,7 @@ class TestMix:
 
 class TestDraw:
     @pytest.mark.parametrize("rows", [1, 2, 3, 10, 101, 1000, 10_007, 100_000])
-    @pytest.mark.parametrize("rule", FILLING[:3])
+    @pytest.mark.parametrize("rule", FILLING[:4])
     def test_takes_exactly_the_budget(self, rule, rows):
         eps = np.random.default_rng(rows).beta(1, 4, rows)
         for budget in {0, 1, rows // 7, rows // 2, rows - 1, rows}:
@@ -361,6 +473,55 @@ class TestSample:
         assert sample(labelled, budget=1).features["act_label"] == ClassLabel(names=["a", "b"])
 
 
+class TestGroups:
+    @pytest.fixture
+    def grouped(self):
+        eps = np.random.default_rng(0).beta(2, 5, 100).tolist()
+        rows = rows_of(eps).add_column("act_label", [0] * 60 + [1] * 30 + [2] * 10)
+        return rows.cast_column("act_label", ClassLabel(names=["a", "b", "c"]))
+
+    @pytest.mark.parametrize(
+        ("allocation", "expected"),
+        [
+            ("proportional", [12, 6, 2]),
+            ("equal", [7, 7, 6]),
+            ({"a": 1, "c": 1}, [10, 0, 10]),
+        ],
+    )
+    def test_each_has_its_budget(self, grouped, allocation, expected):
+        for seed in range(3):
+            drawn = sample(grouped, budget=20, groups="act_label", allocation=allocation, seed=seed)
+            taken = np.array(drawn["act_selected"])
+            assert [taken[:60].sum(), taken[60:90].sum(), taken[90:].sum()] == expected
+        record = stage_records(drawn, "sample")[0]
+        assert record["allocation"] == dict(zip("abc", expected, strict=True))
+
+    def test_by_the_errors_that_are_expected(self):
+        rows = rows_of([0.4] * 50 + [0.1] * 50).add_column("kind", ["x"] * 50 + ["y"] * 50)
+        taken = np.array(sample(rows, budget=10, groups="kind", allocation="errors")["act_selected"])
+        assert (taken[:50].sum(), taken[50:].sum()) == (8, 2)
+
+    def test_failed_rows_are_in_no_group(self, grouped):
+        failures = ["broken"] + [None] * 99
+        rows = grouped.add_column("act_failure", failures)
+        drawn = sample(rows, budget=20, groups="act_label", failures="review")
+        assert drawn["act_selected"][0]
+        assert sum(drawn["act_selected"]) == 20
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"groups": "topic"}, "no column 'topic'"),
+            ({"groups": "act_label", "allocation": "even"}, "allocation='even' is unknown; the choices are"),
+            ({"groups": "act_label", "allocation": {"d": 1}}, "a weight of 0 or more for each of a, b, c"),
+            ({"groups": "act_label", "allocation": {"a": -1}}, "a weight of 0 or more for each of a, b, c"),
+        ],
+    )
+    def test_refuses(self, grouped, options, message):
+        with pytest.raises(ACTError, match=message):
+            sample(grouped, budget=5, **options)
+
+
 class TestSampleFailures:
     @pytest.fixture
     def failed(self):
@@ -411,7 +572,7 @@ class TestSampleRefuses:
 
     def test_unknown_rule(self, dataset):
         with pytest.raises(
-            ACTError, match="rule 'expo' is unknown; the choices are 'exponential', 'threshold', 'normalised', or"
+            ACTError, match="rule 'expo' is unknown; the choices are 'exponential', 'threshold', 'normalised', 'root'"
         ):
             sample(dataset, budget=1, rule="expo")
 
@@ -437,5 +598,5 @@ class TestSampleRefuses:
         waiting = drawn.add_column("act_human", [None] * len(drawn))
         assert sample(waiting, budget=1)["act_selected"][:] == drawn["act_selected"][:]
         reviewed = drawn.add_column("act_human", [0, *[None] * (len(drawn) - 1)])
-        with pytest.raises(ACTError, match="1 rows have a human label already"):
+        with pytest.raises(ACTError, match=r"1 rows have a human label already.*wave=2 \(--wave 2\)"):
             sample(reviewed, budget=1)

@@ -49,7 +49,7 @@ def plan(
     """
     from act_hf.annotators import STRATEGIES as ANNOTATING
     from act_hf.columns import LABEL
-    from act_hf.judges import STRATEGIES as CRITICIZING
+    from act_hf.critics.strategies import STRATEGIES as CRITICIZING
     from act_hf.planning import plan as run
 
     dataset = read_input(source, split)
@@ -107,8 +107,8 @@ def compare(
     from act_hf.annotators import STRATEGIES as ANNOTATING
     from act_hf.comparison import compare as run
     from act_hf.comparison.facts import ENDINGS
+    from act_hf.critics.strategies import STRATEGIES as CRITICIZING
     from act_hf.files import check_replaceable
-    from act_hf.judges import STRATEGIES as CRITICIZING
 
     if out is not None and out.suffix not in ENDINGS:
         raise ACTError(f"a comparison is saved as {' or '.join(ENDINGS)}, not as {out.name!r}")

@@ -15,8 +15,18 @@ def sample(
     source: Input,
     target: Output,
     budget: Annotated[str, typer.Option(help="How many rows people look at: a number (200) or a share (0.1 or 10%).")],
-    rule: Annotated[str, typer.Option(help="exponential, threshold or normalised.")] = "exponential",
+    rule: Annotated[str, typer.Option(help="exponential, threshold, normalised or root.")] = "exponential",
     mix: Annotated[float, typer.Option(help="Share of the budget drawn uniformly, which the estimates need.")] = 0.1,
+    floor: Annotated[float, typer.Option(help="The least probability with which a row is drawn.")] = 0.0,
+    groups: Annotated[
+        str | None, typer.Option(help="A column, such as act_label: each of its values gets a budget of its own.")
+    ] = None,
+    allocation: Annotated[
+        str, typer.Option(help="How the groups share the budget: proportional (to their rows), equal, or errors.")
+    ] = "proportional",
+    wave: Annotated[
+        int, typer.Option(help="2 or more: further rows, once those of the waves before are reviewed.")
+    ] = 1,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     failures: Annotated[str, typer.Option(help="raise, review or skip: what to do with rows that failed.")] = "raise",
     split: Split = None,
@@ -26,7 +36,8 @@ def sample(
     from act_hf.sampling import sample as run
 
     dataset = open_dataset(source, split, target, overwrite)
-    options: dict[str, Any] = {"rule": rule, "mix": mix, "seed": seed, "failures": failures}
+    options: dict[str, Any] = {"rule": rule, "mix": mix, "floor": floor, "seed": seed, "failures": failures}
+    options |= {"groups": groups, "allocation": allocation, "wave": wave}
     finish(run(dataset, budget=parse_budget(budget), **options), target, overwrite)
 
 

@@ -60,7 +60,7 @@ def panel(
     It takes the labels of --model, which are asked for now, or those in the columns --vote, where nothing is asked.
     Without either, the votes that INPUT has from an earlier run.
     """
-    from act_hf.panel import CONFIDENCE, VOTE, add_votes, criticize_panel
+    from act_hf.critics.panel import CONFIDENCE, VOTE, add_votes, criticize_panel
     from act_hf.records import recorded_task
 
     if model and vote:
@@ -122,7 +122,7 @@ def fuse(
 
     Give each critic a --suffix of its own, and the joined one none: rows are sampled by that.
     """
-    from act_hf.fusion import fuse as run
+    from act_hf.critics.fusion import fuse as run
 
     dataset = open_dataset(source, split, target, overwrite)
     finish(run(dataset, signal, weights=weight, centre=centre, suffix=suffix), target, overwrite)

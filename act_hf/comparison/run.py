@@ -15,11 +15,11 @@ from act_hf.comparison.advice import notes_on, recommend
 from act_hf.comparison.facts import PANEL, Comparison, Judge, Labeller, Took
 from act_hf.comparison.measure import Doubts, Labels, Settings, measure
 from act_hf.critics import Critic, criticize
+from act_hf.critics.panel import shares_in_order
 from act_hf.errors import ACTError
 from act_hf.jobs import Job, job_of
 from act_hf.models.asking import LimitReached
 from act_hf.models.store import Store
-from act_hf.panel import shares_in_order
 from act_hf.records import stage_records
 from act_hf.sampling import resolve_budget
 
@@ -81,7 +81,7 @@ def compare(
             critic that is the annotator's own model is kept, and marked.
         gold (`str`, *optional*, defaults to `"label"`): the column with the right labels, a `ClassLabel` or text.
         panel (`bool`, *optional*, defaults to `True`): with three annotators or more, also the critic that is made of
-            the other annotators' labels ([`act_hf.raters.panel_error_probs`]). It asks for nothing more.
+            the other annotators' labels ([`act_hf.critics.raters.panel_error_probs`]). It asks for nothing more.
         shares (mapping of `str` to `float`, *optional*): for the panel, the true share of each label, where known.
             Without a panel they are refused.
         budgets (sequence of `int` or `float`, *optional*, defaults to `(0.1, 0.2)`): rows that may be reviewed, or
@@ -231,7 +231,7 @@ def _panel(
     labels: Sequence[Labels], jobs: Mapping[str, Job], n_labels: int, shares: Sequence[float] | None
 ) -> list[Doubts]:
     """The others' labels as a critic of each annotator's."""
-    from act_hf.raters import panel_error_probs
+    from act_hf.critics.raters import panel_error_probs
 
     doubts = []
     for one in labels:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from act_hf.models.base import Answer, Model, Request
     from act_hf.models.store import Store
+    from act_hf.task import Task
 
 
 class LimitReached(ACTError):
@@ -55,6 +56,7 @@ class Usage:
         cost (`float`, *optional*): US dollars for the answers, whenever they were paid; `None` where a price is not
             known.
         spent (`float`): US dollars paid in this run, as far as prices are known.
+        share (`float`): how much of what is being asked now is answered, in [0, 1].
 
     Raises:
         ACTError: for a negative limit.
@@ -69,6 +71,7 @@ class Usage:
     seconds: float = field(default=0.0, init=False)
     cost: float | None = field(default=0.0, init=False)
     spent: float = field(default=0.0, init=False)
+    share: float = field(default=0.0, init=False, repr=False, compare=False)
     calibrating: bool = field(default=False, init=False, repr=False, compare=False)
     listener: Callable[[Usage], None] | None = field(default=None, init=False, repr=False, compare=False)
     _kinds: dict[str, _Kind] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -154,6 +157,7 @@ def ask(model: Model, requests: Sequence[Request], *, store: Store, version: str
             batch = {part[position]: answer for position, answer in finished.items()}
             store.put({key: answer for key, answer in batch.items() if answer.failure is None}, model=model.name)
             answers.update(batch)
+            usage.share = len(answers) / len(set(keys))
             usage.paid(kind, batch.values())
             _check_price(model, batch.values(), usage)
     unanswered = missing.keys() - answers.keys()
@@ -198,6 +202,10 @@ def _check_price(model: Model, answers: Collection[Answer], usage: Usage) -> Non
         )
 
 
-def rows_at_once(model: Model) -> int:
-    """How many rows to hand over at once, so that a model that answers several at a time is kept busy."""
-    return max(64, 8 * int(getattr(model, "concurrency", 8)))
+def rows_at_once(model: Model, task: Task) -> int:
+    """
+    How many rows to hand over at once. A model that has many requests in flight is idle at the end of each batch,
+    until the last of them is answered, so it gets large ones; images take memory, so there are fewer of them.
+    """
+    concurrency = int(getattr(model, "concurrency", 0))
+    return max(64, concurrency * (8 if task.image else 128))

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from act_hf import columns, prompts
 from act_hf.annotators import Annotator
 from act_hf.critics import Critic
+from act_hf.critics.strategies import STRATEGIES
 from act_hf.ensemble import Ensemble
-from act_hf.judges import STRATEGIES
 from act_hf.models.asking import Usage
 from act_hf.models.base import Answer
 from act_hf.models.store import request_key

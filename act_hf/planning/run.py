@@ -9,11 +9,11 @@ import numpy as np
 
 from act_hf import columns
 from act_hf.annotators import Annotator
-from act_hf.critics import Critic, claimed_task
+from act_hf.critics.critic import Critic, claimed_task
+from act_hf.critics.strategies import STAGE
 from act_hf.ensemble import Ensemble
 from act_hf.errors import ACTError
 from act_hf.jobs import job_of
-from act_hf.judges import STAGE
 from act_hf.models.asking import Usage, rows_at_once
 from act_hf.models.store import Store
 from act_hf.planning.extrapolation import FEWEST, Range, extrapolate, guess
@@ -152,7 +152,7 @@ def _stages(
 def _stage(kind: type[Annotator | Critic], chosen: Chosen, task: Task, store: Store, usage: Usage) -> _Stage:
     job = job_of(kind, chosen, task, place="plan: the annotator" if kind is Annotator else "plan: a critic")
     members = job.members(task, store=store, usage=usage)
-    batch_size = job.options.get("batch_size") or max(rows_at_once(model) for model in job.models)
+    batch_size = job.options.get("batch_size") or max(rows_at_once(model, task) for model in job.models)
     return _Stage(members[0] if len(members) == 1 else Ensemble(members), job.calibration, batch_size)
 
 

@@ -16,14 +16,14 @@ from PIL import Image as Picture
 from act_hf.annotators import STRATEGIES as ANNOTATORS
 from act_hf.annotators import annotate
 from act_hf.critics import criticize
+from act_hf.critics.panel import add_votes, criticize_panel
+from act_hf.critics.strategies import STRATEGIES as CRITICS
 from act_hf.errors import ACTError
-from act_hf.judges import STRATEGIES as CRITICS
 from act_hf.models.base import Model
 from act_hf.models.encoder import EncoderModel
 from act_hf.models.endpoint import Endpoint
 from act_hf.models.local import LocalModel
 from act_hf.models.recorded import Recorded
-from act_hf.panel import add_votes, criticize_panel
 from act_hf.task import Task
 from support.server import Server, tops_of
 from support.weights import save_tiny_bert, save_tiny_llama, save_tiny_vlm

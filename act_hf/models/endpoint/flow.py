@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     Job = Callable[[], Awaitable[Answer]]
     _Item = tuple[int, Answer] | BaseException | None  # finished, failed, or all of them finished
 
-_START = 8
+_START = 16
+_APART = 0.0025
+"""Most seconds between one request and the next. About what the client takes for one: sent all at once, requests are
+answered all at once; each then waits until all are read, and the slots stand empty meanwhile (docs/log.md)."""
+
+_HASTE = 1.25
+"""How much faster than they are answered requests may be sent."""
+
+_MEMORY = 0.1
+"""Weight of the last request in what is remembered of how long they take."""
+
 _TICK = 1.0
 """Seconds between looks at the keyboard: on Windows Ctrl-C does not end a wait."""
 
@@ -31,8 +41,9 @@ class Gate:
     """
     How many requests may be in flight, learnt from how the server takes them, as TCP does it: the limit doubles with
     every `limit` successes until the first sign of congestion (slow start, Jacobson 1988), then grows by one; a sign
-    of congestion halves it (additive increase and multiplicative decrease, Chiu and Jain 1989). Belongs to one event
-    loop.
+    of congestion halves it (additive increase and multiplicative decrease, Chiu and Jain 1989). Requests are sent a
+    little apart, at most `_HASTE` times as fast as they are answered (pacing, Aggarwal, Savage and Anderson 2000).
+    Belongs to one event loop.
 
     Args:
         most (`int`): the limit is never above it.
@@ -48,6 +59,8 @@ class Gate:
         self.in_flight = 0
         self._successes = 0
         self._halved = 0
+        self._seconds = 0.0
+        self._next = 0.0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
@@ -63,6 +76,7 @@ class Gate:
                 raise
         self.in_flight += 1
         try:
+            await self._keep_apart()
             yield self._halved
         finally:
             self.in_flight -= 1
@@ -76,8 +90,17 @@ class Gate:
                 turn.set_result(None)
                 free -= 1
 
-    def succeeded(self) -> None:
-        """The server took a request."""
+    async def _keep_apart(self) -> None:
+        now = asyncio.get_running_loop().time()
+        apart = self._seconds / (_HASTE * self.limit) if self._seconds else _APART
+        wait = self._next - now
+        self._next = max(now, self._next) + min(_APART, apart)
+        if wait > 0:
+            await asyncio.sleep(wait)
+
+    def succeeded(self, seconds: float) -> None:
+        """The server took a request, which lasted so long."""
+        self._seconds += (seconds - self._seconds) * (_MEMORY if self._seconds else 1.0)
         self._successes += 1
         if self._successes >= self.limit:
             self._successes = 0

@@ -89,8 +89,8 @@ class Endpoint:
     > Parameters that say how it is asked
 
     Args:
-        concurrency (`int`, *optional*, defaults to 32): most requests in flight. Starts at 8 at most, and follows what
-            the server bears.
+        concurrency (`int`, *optional*, defaults to 32): most requests in flight. Starts at 16 at most, and follows
+            what the server bears.
         requests_per_minute (`float`, *optional*): most requests sent.
         timeout (`float`, *optional*, defaults to 120): seconds for a request.
         attempts (`int`, *optional*, defaults to 6): how often a request is sent before its row fails.

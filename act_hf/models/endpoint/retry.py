@@ -116,6 +116,11 @@ class Breaker:
 
 async def persist(send: Callable[[], Awaitable[T]], *, attempts: int) -> T:
     """What `send` returns, called up to `attempts` times as long as it raises [`Again`], with growing pauses."""
+    try:
+        return await send()
+    except Again as problem:
+        first: Again | None = problem
+    # Only now, since a run of many requests that all succeed at once would pay for it with each.
     import stamina
 
     # stamina logs every repeat. Without a handler Python would print each of them; who configured logging sees them.
@@ -124,6 +129,9 @@ async def persist(send: Callable[[], Awaitable[T]], *, attempts: int) -> T:
         on=pause, attempts=attempts, timeout=None, wait_initial=1.0, wait_max=30.0, wait_jitter=1.0
     ):
         with attempt:
+            if first is not None:
+                earlier, first = first, None
+                raise earlier
             return await send()
     raise AssertionError("the last attempt returns or raises")
 

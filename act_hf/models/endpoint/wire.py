@@ -105,9 +105,10 @@ class Wire:
                 await self._rate.acquire()
             async with self.gate.slot() as sent:
                 tries += 1
+                start = time.perf_counter()
                 result, problem = await self._try(tally, send, read)
                 if problem is None:
-                    self.gate.succeeded()
+                    self.gate.succeeded(time.perf_counter() - start)
                 elif isinstance(problem, Again) and problem.congested:
                     self.gate.congested(sent)
             if problem is not None:

@@ -11,13 +11,13 @@ import numpy as np
 from act_hf import columns, prompts
 from act_hf.annotators import COLUMNS as LABELLED
 from act_hf.annotators import Annotator
-from act_hf.critics import claimed_task
+from act_hf.critics.critic import claimed_task
+from act_hf.critics.fusion import add_verdicts
+from act_hf.critics.raters import DEPENDENCE, panel_error_probs
+from act_hf.critics.strategies import STAGE, Verdict
 from act_hf.errors import ACTError
-from act_hf.fusion import add_verdicts
-from act_hf.judges import STAGE, Verdict
 from act_hf.models.asking import Usage, rows_at_once
 from act_hf.models.recordings import label_ids
-from act_hf.raters import DEPENDENCE, panel_error_probs
 from act_hf.records import add_record, stage_records, usage_facts
 
 
@@ -238,7 +238,7 @@ def _warn_of_annotators(dataset: Dataset, models: Mapping[str, Model]) -> None:
 
 def _labelled(dataset: Dataset, annotator: Annotator, batch_size: int | None, *, progress: str) -> Dataset:
     features = columns.column_features(annotator.task, LABELLED)
-    rows = batch_size or rows_at_once(annotator.model)
+    rows = batch_size or rows_at_once(annotator.model, annotator.task)
     return columns.map_columns(dataset, annotator, features, batch_size=rows, progress=progress, usage=annotator.usage)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from act_hf import columns, prompts
 from act_hf.annotators import Annotator
+from act_hf.critics.strategies import STAGE, STRATEGIES, Claim, Verdict
 from act_hf.errors import ACTError
-from act_hf.judges import STAGE, STRATEGIES, Claim, Verdict
 from act_hf.models.asking import Usage, ask, rows_at_once
 from act_hf.models.base import ChatRequest, Model, ScoreRequest, require_ability
 from act_hf.models.store import Store
@@ -37,17 +37,17 @@ class Critic:
     A batched callable for `Dataset.map`, `IterableDataset.map` or `ray.data.map_batches`.
 
     The paper's seven strategies (all prompts, the grades, the scale of the perplexity and the seventh are ours; the
-    paper's are not published). Black box, for a model that can chat:
+    paper's are not published). All ask whether the label is *right*: the paper asks whether it is wrong, which small
+    models answer upside down. Black box, for a model that can chat:
 
-    - `"naive"`: asks for the probability that the label is wrong.
+    - `"naive"`: asks for the probability that the label is right.
     - `"cot"`: the same after reasoning, which is kept as `act_critique`.
     - `"mc"`: asks for a grade out of five, each of which stands for a probability.
     - `"devil"`: reads the annotator's reasoning, argues against it first, then gives the probability.
 
     White box, for a model that gives probabilities:
 
-    - `"logit"`: P(no) / (P(yes) + P(no)) on "is this label right?", over several spellings of each. (The paper asks
-      whether it is wrong; small models answer that upside down.)
+    - `"logit"`: P(no) / (P(yes) + P(no)) on "is this label right?", over several spellings of each.
     - `"cot_logit"`: the same after the critic's own reasoning.
     - `"ppl"`: 1 - 1 / perplexity of answering "yes, the label is right".
 
@@ -185,7 +185,7 @@ def criticize(
     usage = Usage(max_calls, max_cost)
     critic = Critic(task, model, strategy, store, suffix=suffix, max_tokens=max_tokens, usage=usage)
     check_calibration(strategy, calibration)
-    rows = batch_size or rows_at_once(model)
+    rows = batch_size or rows_at_once(model, task)
     if strategy == "likelihood" and calibration in ("batch", "contextual"):
         annotator = Annotator(task, model, store=critic.store, usage=usage)
         critic.prior = fit_prior(annotator, dataset, method=calibration, batch_size=rows)
@@ -235,7 +235,7 @@ def check_calibration(strategy: str, calibration: str) -> None:
 
 def _recalibrated(dataset: Dataset, critic: Critic, calibration: str) -> Dataset:
     """The same with a column of error probabilities that needed all of them to be known."""
-    from act_hf.fusion import centred, ranked
+    from act_hf.critics.fusion import centred, ranked
 
     name = columns.ERROR_PROB + critic.suffix
     plain = dataset.with_format(None)

@@ -15,7 +15,7 @@ from act_hf.task import Row, Task
 
 
 if TYPE_CHECKING:
-    from act_hf.critics import Critic
+    from act_hf.critics.critic import Critic
     from act_hf.models.base import Answer
 
 
@@ -61,7 +61,7 @@ class Strategy:
 
 
 def naive(critic: Critic, claims: Sequence[Claim]) -> list[Verdict]:
-    """Asks for the probability."""
+    """Asks how probable it is that the label is right."""
     asked = [
         prompts.naive_request(critic.task, claim.row, claim.label, max_tokens=critic.longest_reply) for claim in claims
     ]
@@ -97,7 +97,12 @@ def _cot_requests(critic: Critic, claims: Sequence[Claim]) -> list[ChatRequest]:
 
 
 def _stated(critic: Critic, asked: Sequence[ChatRequest]) -> list[Verdict]:
-    return _read(critic, asked, prompts.parse_probability, prompts.repair_probability, "single probability")
+    return _read(critic, asked, _doubt, prompts.repair_probability, "single probability")
+
+
+def _doubt(reply: str) -> float | None:
+    right = prompts.parse_probability(reply)
+    return None if right is None else 1 - right
 
 
 def _read(
@@ -196,9 +201,9 @@ def _failed(answer: Answer) -> Verdict | None:
 
 
 STRATEGIES: dict[str, Strategy] = {
-    "naive": Strategy(("chat",), naive, max_tokens=24),
+    "naive": Strategy(("chat",), naive, max_tokens=prompts.SHORT),
     "cot": Strategy(("chat",), cot),
-    "mc": Strategy(("chat",), multiple_choice, max_tokens=24),
+    "mc": Strategy(("chat",), multiple_choice, max_tokens=prompts.SHORT),
     "devil": Strategy(("chat",), devil),
     "logit": Strategy(("choose",), logit),
     "cot_logit": Strategy(("chat", "choose"), cot_logit),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from act_hf import columns
-from act_hf.critics import claimed_task
+from act_hf.critics.critic import claimed_task
+from act_hf.critics.strategies import STAGE, Verdict
 from act_hf.errors import ACTError
-from act_hf.judges import STAGE, Verdict
 from act_hf.records import add_record
 
 

@@ -3,22 +3,20 @@ Every critic strategy with small real models: docs/critics.md is made of this.
 
     python benchmarks/bench_critics.py --data data --weights weights --store critics.sqlite   # two hours
     python benchmarks/bench_critics.py --docs      # the tables from the JSON
-    python benchmarks/bench_critics.py --sets irony ...   # one set only, to try it: prints, and saves nothing
 
 Qwen2.5-Coder-1.5B annotates 300 rows each of TweetEval's emotion and irony. Itself (self), Qwen2.5-Coder-0.5B, SmolLM2
 and, by likelihood, MiniLM (cross) criticize, as given, centred per label, and fused. `--weights` is a folder with the
 files qwen15.gguf and qwen05.gguf; `--data` one with emotion/test.parquet and irony/test.parquet, else the Hub.
 
-A run that was broken off goes on from the store. Seconds are CPU time over the number of threads, so that they mean
-something on a machine that does other work, and are kept beside the store.
+Every finished critic is kept in benchmarks/results/critics_SET.json with its error probabilities, so a run that was
+broken off goes on after the last one, and within it from the store. Seconds are CPU time over the number of threads,
+so that they mean something on a machine that does other work.
 """
 
 import argparse
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -34,6 +32,7 @@ from machine import RESULTS, save_result
 from act_hf import EncoderModel, LocalModel, Model, Task, annotate, criticize
 from act_hf.estimate import auroc
 from act_hf.models.embedded import minilm_path, smollm2_path
+from act_hf.prompts import VERSION
 from act_hf.records import stage_records
 
 
@@ -59,6 +58,10 @@ SENTENCES = {
 }
 SCORED = ("likelihood", "logit", "ppl")
 SPOKEN = ("mc", "naive", "cot", "cot_logit", "devil")
+ORDER = (
+    *((critic, strategy) for critic in ("Qwen 1.5B", "Qwen 0.5B", "SmolLM2") for strategy in (*SCORED, *SPOKEN)),
+    ("MiniLM", "likelihood"),
+)
 LONGEST = {"naive": 12, "mc": 8, "cot": 80, "cot_logit": 80, "devil": 80}
 """Tokens of a reply."""
 
@@ -105,68 +108,106 @@ def interval(error_probs: np.ndarray, wrong: np.ndarray) -> dict[str, Any]:
     }
 
 
-def column(dataset: Dataset, name: str) -> np.ndarray:
-    return np.array([np.nan if value is None else value for value in dataset[name][:]], dtype=float)
+class Cells:
+    """What is measured of a set so far, kept in a file: its labels' errors, and of each critic what it said."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.path = RESULTS / f"critics_{name}.json"
+        self.kept: dict[str, Any] = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def keep(self, part: str, value: Any) -> None:
+        self.kept[part] = value
+        self.path.write_text(json.dumps(self.kept) + "\n", encoding="utf-8")
 
 
-def judged(labelled: Dataset, model: Model, strategy: str, calibration: str, store: Path) -> tuple[np.ndarray, dict]:
-    longest = LONGEST.get(strategy)
-    made = criticize(
-        labelled, model, strategy=strategy, calibration=calibration, store=store, max_tokens=longest, batch_size=64
-    )
-    return column(made, "act_error_prob"), stage_records(made, "criticize")[-1]
+def label(cells: Cells, rows: Dataset, task: Task, model: Model, store: Path) -> Dataset:
+    labelled = annotate(rows, task, model, calibration="batch", store=store)
+    gold, said = np.array(rows["label"][:]), np.array(labelled["act_label"][:])
+    confidence = np.array(labelled["act_label_probs"][:]).max(axis=1)
+    facts = {
+        "wrong": (said != gold).astype(int).tolist(),
+        "labels": said.tolist(),
+        "doubt": np.round(1 - confidence, 6).tolist(),
+        "majority": float(np.bincount(gold).max() / ROWS),
+        "prompts": VERSION,
+    }
+    cells.keep("annotator", facts)
+    return labelled
 
 
-class Clock:
-    """CPU seconds by name, kept in a file, so that a run that goes on from the store still knows them."""
+def judge(cells: Cells, labelled: Dataset, critic: str, model: Model, strategy: str, store: Path) -> None:
+    """Criticizes, unless it is done."""
+    if f"{critic} {strategy}" in cells.kept:
+        return
+    seconds = store.with_suffix(".seconds.json")
+    spent = json.loads(seconds.read_text()) if seconds.exists() else {}
+    key, before = f"{cells.name} {critic} {strategy} none", time.process_time()
+    options: dict[str, Any] = {"strategy": strategy, "store": store, "max_tokens": LONGEST.get(strategy)}
+    try:
+        made = criticize(labelled, model, batch_size=64, **options)
+    finally:  # of what was broken off the answers are in the store, and the seconds here
+        spent[key] = spent.get(key, 0.0) + (time.process_time() - before) / (os.cpu_count() or 1)
+        seconds.write_text(json.dumps(spent, indent=1))
+    # Not the same as centring what is given, for a likelihood: there the labels' priors are taken out.
+    batch = criticize(labelled, model, calibration="batch", batch_size=64, **options)
+    said = {
+        kind: [None if value is None else round(value, 6) for value in found["act_error_prob"][:]]
+        for kind, found in (("none", made), ("batch", batch))
+    }
+    failed = stage_records(made, "criticize")[-1]["failed"]
+    cells.keep(f"{critic} {strategy}", {**said, "failed": failed, "seconds_per_row": spent[key] / ROWS})
+    print(cells.name, critic, strategy, "done", flush=True)
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.seconds: dict[str, float] = json.loads(path.read_text()) if path.exists() else {}
 
-    @contextmanager
-    def counts(self, name: str) -> Iterator[None]:
-        before = time.process_time()
-        yield
-        spent = (time.process_time() - before) / (os.cpu_count() or 1)
-        self.seconds[name] = self.seconds.get(name, 0.0) + spent
-        self.path.write_text(json.dumps(self.seconds, indent=1))
+def measure(names: list[str], data: Path | None, weights: Path, store: Path) -> None:
+    critics = models(weights)
+    for name in names:
+        cells, (rows, task) = Cells(name), load(name, data)
+        labelled = label(cells, rows, task, critics["Qwen 1.5B"], store)
+        for critic, model in critics.items():
+            for strategy in (*SCORED, *SPOKEN) if "chat" in model.abilities else ("likelihood",):
+                judge(cells, labelled, critic, model, strategy, store)
 
 
-def trial(name: str, data: Path | None, critics: dict[str, Model], strategies: tuple[str, ...], store: Path) -> dict:
+# From what was kept to the figures
+
+
+def floats(values: list[float | None]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values], dtype=float)
+
+
+def summary(name: str, kept: dict[str, Any]) -> dict[str, Any]:
+    """The figures of one set; those that are joined where all of their signals are there."""
     from act_hf.critics.fusion import fused
 
-    clock = Clock(store.with_suffix(".seconds.json"))
-    rows, task = load(name, data)
-    labelled = annotate(rows, task, critics["Qwen 1.5B"], calibration="batch", store=store)
-    gold = np.array(rows["label"][:])
-    wrong = np.array(labelled["act_label"][:]) != gold
-    probs = np.array(labelled["act_label_probs"][:])
-    signals = {"confidence": 1 - probs.max(axis=1)}
-    results = [
-        {
-            "critic": "Qwen 1.5B",
-            "strategy": "confidence",
-            "calibration": "batch",
-            **interval(signals["confidence"], wrong),
-        }
-    ]
-    for critic, model in critics.items():
-        for strategy in strategies if "chat" in model.abilities else ("likelihood",):
-            for calibration in ("none", "batch"):
-                with clock.counts(f"{name} {critic} {strategy} {calibration}"):
-                    values, record = judged(labelled, model, strategy, calibration, store)
-                signals[f"{critic} {strategy} {calibration}"] = values
-                # The one that is centred is answered from the store.
-                seconds = clock.seconds[f"{name} {critic} {strategy} none"] / ROWS
-                said = {"critic": critic, "strategy": strategy, "calibration": calibration, "seconds_per_row": seconds}
-                results.append({**said, "failed": record["failed"], **interval(values, wrong)})
-                print(name, results[-1], flush=True)
+    annotator = kept["annotator"]
+    wrong = np.array(annotator["wrong"], dtype=bool)
+    signals = {"confidence": floats(annotator["doubt"])}
+    given = {"critic": "Qwen 1.5B", "strategy": "confidence", "calibration": "batch"}
+    results = [{**given, **interval(signals["confidence"], wrong)}]
+    for critic, strategy in ORDER:
+        cell = kept.get(f"{critic} {strategy}")
+        if cell is None:
+            continue
+        for calibration in ("none", "batch"):
+            values = signals[f"{critic} {strategy} {calibration}"] = floats(cell[calibration])
+            said = {"critic": critic, "strategy": strategy, "calibration": calibration}
+            said |= {"seconds_per_row": cell["seconds_per_row"], "failed": cell["failed"]}
+            results.append({**said, **interval(values, wrong)})
+    missing = [f"{critic} {strategy}" for critic, strategy in ORDER if f"{critic} {strategy}" not in kept]
     for title, names in joins(signals).items():
-        values = fused(np.array([signals[name] for name in names]))
-        results.append({"critic": title, "strategy": "fused", "signals": names, **interval(values, wrong)})
-    majority = float(np.bincount(gold).max() / ROWS)
-    return {"set": name, "accuracy": float(1 - wrong.mean()), "majority": majority, "critics": results}
+        if not missing or "likelihood" in title:
+            values = fused(np.array([signals[one] for one in names]))
+            results.append({"critic": title, "strategy": "fused", "signals": names, **interval(values, wrong)})
+    accuracy = float(1 - wrong.mean())
+    return {
+        "set": name,
+        "accuracy": accuracy,
+        "majority": annotator["majority"],
+        "missing": missing,
+        "critics": results,
+    }
 
 
 def joins(signals: dict[str, np.ndarray]) -> dict[str, list[str]]:
@@ -205,6 +246,8 @@ def tables(one: dict[str, Any]) -> str:
         "| critic | strategy | AUROC as given | AUROC centred | ABS as given | ABS centred | failed | seconds a row |",
         "|---|---|---|---|---|---|---|---|",
     ]
+    if one["missing"]:
+        lines.insert(0, f"**Not measured yet**: {', '.join(one['missing'])}; joins that need them are left out.\n")
     given = {(row["critic"], row["strategy"]): row for row in rows if row.get("calibration") == "none"}
     centred = {(row["critic"], row["strategy"]): row for row in rows if row.get("calibration") == "batch"}
     for (critic, strategy), row in given.items():
@@ -229,22 +272,15 @@ def _cell(row: dict[str, Any], name: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="a folder with emotion/ and irony/ instead of the Hub")
-    parser.add_argument("--weights", type=Path, help="a folder with qwen15.gguf and qwen05.gguf")
+    parser.add_argument("--weights", type=Path, help="a folder with qwen15.gguf and qwen05.gguf, to measure")
     parser.add_argument("--store", type=Path, default=Path("critics.sqlite"), help="where answers are kept")
     parser.add_argument("--docs", action="store_true", help="write the tables of docs/critics.md")
-    parser.add_argument("--sets", nargs="+", choices=INSTRUCTIONS, help="these only, without saving the result")
+    parser.add_argument("--sets", nargs="+", choices=INSTRUCTIONS, help="measure these only")
     given = parser.parse_args()
-    if not (given.weights or given.docs):
-        parser.error("give --weights FOLDER to measure, --docs to write the tables, or both")
     if given.weights:
-        critics = models(given.weights)
-        names = given.sets or INSTRUCTIONS
-        trials = [trial(name, given.data, critics, (*SCORED, *SPOKEN), given.store) for name in names]
-        if given.sets:
-            return
-        save_result(
-            "critics", {"annotator": "Qwen 1.5B", "longest": LONGEST, "bootstraps": BOOTSTRAPS, "sets": trials}
-        )
+        measure(given.sets or list(INSTRUCTIONS), given.data, given.weights, given.store)
+    sets = [summary(name, Cells(name).kept) for name in INSTRUCTIONS]
+    save_result("critics", {"annotator": "Qwen 1.5B", "longest": LONGEST, "bootstraps": BOOTSTRAPS, "sets": sets})
     if given.docs:
         write_docs(json.loads((RESULTS / "critics.json").read_text(encoding="utf-8")))
 

@@ -325,7 +325,7 @@ class TestEstimateAccuracy:
             ({"errors": [None, None]}, "row 0 was drawn but has no answer"),
             ({"error_probs": [0.5, float("nan")]}, "row 1 has no error probability"),
             ({"error_probs": [0.5, 1.1]}, "row 1 has no error probability"),
-            ({"pi": [0.5]}, "pi has shape"),
+            ({"pi": [0.5]}, r"selected has shape \(2,\) and pi \(1,\)"),
             ({"confidence": 95}, "confidence=95 is not between 0 and 1"),
         ],
     )

@@ -27,7 +27,7 @@ from act_hf.report.facts import (
     Truth,
 )
 from act_hf.report.notes import notes_on
-from act_hf.sampling import threshold
+from act_hf.sampling import read_waves, threshold
 
 
 if TYPE_CHECKING:
@@ -247,7 +247,11 @@ def _estimate(dataset: Dataset, rows: _Rows, review: Review) -> tuple[AccuracyEs
         return None, f"the rows were drawn from {drawn_from[-1]} rows, of which {len(dataset)} are left"
     eps = rows.eps.get(columns.ERROR_PROB, np.full(len(dataset), np.nan))
     try:
-        return estimate_accuracy(eps, rows.selected, rows.pi, rows.corrected), None
+        # What nobody's answers went into yet: a calibrated ε̂ has seen those of the waves before.
+        eps = rows.eps.get(columns.RAW_ERROR_PROB, eps)
+        waves = read_waves(dataset)
+        drawn = np.column_stack([waves.drawn == wave + 1 for wave in range(waves.count)])
+        return estimate_accuracy(eps, drawn, waves.pi, rows.corrected), None
     except ACTError as error:
         return None, str(error)
 

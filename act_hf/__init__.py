@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from act_hf.annotators import Annotator, annotate
+    from act_hf.calibration import calibrate
     from act_hf.classifier import train_classifier
     from act_hf.comparison import Comparison, compare
     from act_hf.critics import Critic, criticize
@@ -63,6 +64,7 @@ _HOME = {
     "act_hf.critics.fusion": ("fuse", "fused", "centred", "ranked"),
     "act_hf.priors": ("fit_prior",),
     "act_hf.critics": ("criticize", "Critic"),
+    "act_hf.calibration": ("calibrate",),
     "act_hf.sampling": ("sample", "exponential", "normalised", "root", "threshold", "solve_beta"),
     "act_hf.review.table": ("push_table", "pull_table"),
     "act_hf.review.simulated": ("simulate_review",),
@@ -105,6 +107,7 @@ __all__ = [
     "add_votes",
     "annotate",
     "build_report",
+    "calibrate",
     "centred",
     "compare",
     "criticize",

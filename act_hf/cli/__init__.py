@@ -11,7 +11,7 @@ import typer
 from act_hf.cli import people
 from act_hf.cli.forecast import compare, plan
 from act_hf.cli.labels import annotate, criticize
-from act_hf.cli.people import sample
+from act_hf.cli.people import calibrate, sample
 from act_hf.cli.results import report, train
 from act_hf.cli.several import fuse, panel
 from act_hf.cli.shared import complain
@@ -56,6 +56,7 @@ for _panel, _command, _example in (
     ("Label", panel, "labelled doubted --model Qwen/Qwen2.5-0.5B-Instruct --model minilm"),
     ("Label", fuse, "doubted fused --signal _logit --signal _minilm --signal confidence"),
     ("Review", sample, "doubted drawn --budget 10% --mix 0.1"),
+    ("Review", calibrate, "reviewed calibrated --method logistic"),
     ("Use", train, "reviewed model --base minilm --evaluation test.parquet"),
     ("Use", report, "reviewed report.html --gold label --result model/act_result.json"),
 ):

@@ -41,6 +41,28 @@ def sample(
     finish(run(dataset, budget=parse_budget(budget), **options), target, overwrite)
 
 
+def calibrate(
+    source: Input,
+    target: Output,
+    method: Annotated[
+        str, typer.Option(help="logistic (some 20 reviewed rows), isotonic (hundreds), or model (an error model).")
+    ] = "logistic",
+    feature: Annotated[
+        list[str] | None,
+        typer.Option(help="For model: a further column of numbers, such as an embedding; repeatable."),
+    ] = None,
+    words: Annotated[bool, typer.Option(help="For model: whether it sees the words of the rows.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    split: Split = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Fit the error probabilities to the reviewed rows, before a further wave of sample."""
+    from act_hf.calibration import calibrate as run
+
+    dataset = open_dataset(source, split, target, overwrite)
+    finish(run(dataset, method=method, features=feature or (), words=words, seed=seed), target, overwrite)
+
+
 def push(
     source: Input,
     file: Annotated[Path, typer.Argument(help="The .csv or .jsonl file for people to fill in.")],

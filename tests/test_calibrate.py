@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, Features, List, Value
+
+from act_hf import Task, calibrate, sample
+from act_hf.errors import ACTError
+from act_hf.estimate import auroc, reliability
+from act_hf.records import add_record, stage_records
+
+
+ROWS = 2000
+LABELS = ["a", "b", "c"]
+
+
+def pool(rows: int = ROWS, seed: int = 0) -> tuple[Dataset, np.ndarray]:
+    """Criticized rows and which of their labels are wrong. ε̂ orders well and is far too high; "odd" rows err more."""
+    rng = np.random.default_rng(seed)
+    odd = rng.random(rows) < 0.2
+    wrong = rng.random(rows) < np.where(odd, 0.5, 0.08)
+    eps = 1 / (1 + np.exp(-rng.normal(0.5, 1, rows) - 1.2 * wrong))
+    values = {
+        "text": [f"{'odd' if one else 'plain'} row {i % 7}" for i, one in enumerate(odd)],
+        "embedding": np.column_stack([odd, rng.normal(size=rows)]).tolist(),
+        "act_label": rng.integers(3, size=rows).tolist(),
+        "act_error_prob": eps.tolist(),
+    }
+    types = {"text": Value("string"), "embedding": List(Value("float64")), "act_label": ClassLabel(names=LABELS)}
+    made = Dataset.from_dict(values, features=Features({**types, "act_error_prob": Value("float32")}))
+    task = Task(labels=LABELS, text="text")
+    return add_record(made, "annotate", task=task.to_dict(), model="m"), wrong
+
+
+def answered(dataset: Dataset, wrong: np.ndarray) -> Dataset:
+    labels = np.array(dataset["act_label"][:])
+    truth = np.where(wrong, (labels + 1) % 3, labels)
+    human = [int(t) if s else None for t, s in zip(truth, dataset["act_selected"][:], strict=True)]
+    kept = dataset.remove_columns([name for name in ("act_human",) if name in dataset.column_names])
+    return kept.add_column("act_human", human).cast_column("act_human", ClassLabel(names=LABELS))
+
+
+@pytest.fixture(scope="module")
+def reviewed() -> tuple[Dataset, np.ndarray]:
+    dataset, wrong = pool()
+    return answered(sample(dataset, budget=500, mix=0.2, seed=0), wrong), wrong
+
+
+def eps_of(dataset: Dataset, name: str = "act_error_prob") -> np.ndarray:
+    return np.array(dataset[name][:], dtype=float)
+
+
+@pytest.mark.parametrize("method", ["logistic", "isotonic", "model"])
+def test_error_probabilities_come_to_mean_what_they_say(reviewed, method):
+    dataset, wrong = reviewed
+    done = calibrate(dataset, method=method)
+    unseen = ~np.array(dataset["act_selected"][:])
+    before = reliability(eps_of(dataset)[unseen], wrong[unseen]).expected_calibration_error
+    after = reliability(eps_of(done)[unseen], wrong[unseen]).expected_calibration_error
+    assert before > 0.3
+    assert after < 0.06
+    assert ((eps_of(done) > 0) & (eps_of(done) < 1)).all()
+
+
+@pytest.mark.parametrize("method", ["logistic", "isotonic"])
+def test_the_order_stays(reviewed, method):
+    dataset, _ = reviewed
+    unseen = ~np.array(dataset["act_selected"][:])
+    raw, done = eps_of(dataset)[unseen], eps_of(calibrate(dataset, method=method))[unseen]
+    assert (np.diff(done[np.argsort(raw)]) >= -1e-7).all()
+
+
+def test_an_error_model_sees_more_than_the_critic(reviewed):
+    dataset, wrong = reviewed
+    unseen = ~np.array(dataset["act_selected"][:])
+    plain = auroc(eps_of(dataset)[unseen], wrong[unseen])
+    by_words = auroc(eps_of(calibrate(dataset, method="model"))[unseen], wrong[unseen])
+    blind = calibrate(dataset, method="model", words=False)
+    by_embedding = calibrate(dataset, method="model", words=False, features=["embedding"])
+    assert by_words > plain + 0.04
+    assert auroc(eps_of(by_embedding)[unseen], wrong[unseen]) > plain + 0.04
+    assert auroc(eps_of(blind)[unseen], wrong[unseen]) == pytest.approx(plain, abs=0.02)
+
+
+def test_what_is_measured_on_reviewed_rows_is_honest():
+    """A critic that knows nothing, and an error model with room to learn the reviewed rows by heart."""
+    rng = np.random.default_rng(0)
+    dataset, _ = pool(400)
+    wrong = rng.random(400) < 0.4
+    noise = dataset.add_column("noise", rng.normal(size=(400, 60)).tolist())
+    drawn = answered(sample(noise, budget=150, mix=1.0), wrong)
+    done = calibrate(drawn, method="model", words=False, features=["noise"])
+    seen = np.array(drawn["act_selected"][:])
+    assert auroc(eps_of(done)[seen], wrong[seen]) < 0.62
+
+
+def test_the_raw_column_is_kept_and_begun_from(reviewed):
+    dataset, _ = reviewed
+    once = calibrate(dataset)
+    twice = calibrate(once)
+    np.testing.assert_array_equal(eps_of(once, "act_error_prob_raw"), eps_of(dataset))
+    assert twice["act_error_prob"][:] == once["act_error_prob"][:]
+    assert once.features["act_error_prob_raw"] == Value("float32")
+    assert stage_records(once)[-1]["method"] == "logistic"
+    assert stage_records(once)[-1]["reviewed"] == 500
+
+
+def test_rows_without_an_error_probability(reviewed):
+    dataset, _ = reviewed
+    row = dataset["act_selected"][:].index(False)
+    eps = dataset["act_error_prob"][:]
+    eps[row] = None
+    holed = dataset.remove_columns("act_error_prob").add_column("act_error_prob", eps)
+    assert calibrate(holed)["act_error_prob"][row] is None
+    assert 0 < calibrate(holed, method="model")["act_error_prob"][row] < 1
+
+
+def test_then_a_second_wave(reviewed):
+    dataset, wrong = reviewed
+    second = sample(calibrate(dataset), budget=100, wave=2)
+    assert sum(second["act_selected"]) == 600
+    again = calibrate(answered(second, wrong))
+    np.testing.assert_array_equal(eps_of(again, "act_error_prob_raw"), eps_of(dataset))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": "platt"}, "method 'platt' is none of logistic, isotonic, model"),
+        ({"method": "model", "features": ["height"]}, "no column 'height'"),
+        ({"method": "model", "features": ["text"]}, "the column 'text' .* is neither a number"),
+    ],
+)
+def test_refuses(reviewed, options, message):
+    with pytest.raises(ACTError, match=message):
+        calibrate(reviewed[0], **options)
+
+
+def test_needs_right_and_wrong_rows(reviewed):
+    dataset, wrong = reviewed
+    with pytest.raises(ACTError, match="of 500 reviewed rows 0 are wrong and 500 right; review more"):
+        calibrate(answered(dataset, np.zeros_like(wrong)))

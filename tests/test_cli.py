@@ -23,6 +23,7 @@ from act_hf.columns import ERROR_PROB, HUMAN, LABEL, PI, SELECTED, add_columns
 from act_hf.files import read_dataset, write_dataset
 from act_hf.models.embedded import minilm_path, smollm2_path
 from act_hf.records import recorded_task
+from act_hf.sampling import read_waves
 
 
 TEXTS = ["fine nice", "great fine", "nice great", "fine fine", "awful poor", "poor sad", "sad awful", "sad sad"]
@@ -84,6 +85,21 @@ class TestStages:
         assert out.endswith("\nreport in report.html\n")
         assert "machine labels" in out
         assert Path("report.html").read_text(encoding="utf-8").rstrip().endswith("</html>")
+
+    @pytest.mark.parametrize("ending", ["", ".parquet", ".csv", ".jsonl"])
+    def test_a_second_wave(self, run, ending):
+        first, second, third = (f"{name}{ending}" for name in ("first", "second", "third"))
+        good("review", "simulate", run / "drawn", first, "--gold", "label")
+        said = good("sample", first, second, "--budget", "2", "--wave", "2", "--rule", "root", "--floor", "0.05")
+        assert "rule root" in said
+        assert "wave 2" in said
+        waves = read_waves(read_dataset(second))
+        assert [int((waves.drawn == wave).sum()) for wave in (1, 2)] == [4, 2]
+        good("review", "simulate", second, third, "--gold", "label")
+        assert sum(label is not None for label in read_dataset(third)[HUMAN]) == 6
+        assert "the next wave of this data set is 2" in refused("sample", first, "x", "--budget", "1", "--wave", "4")
+        assert "reviewed 6" in good("calibrate", third, f"fourth{ending}", "--method", "isotonic")
+        assert "act_error_prob_raw" in read_dataset(f"fourth{ending}").column_names
 
     def test_who_answered_is_not_printed(self, run):
         good("review", "push", run / "drawn", "sheet.csv")

@@ -57,6 +57,7 @@ def column_features(task: Task, names: Iterable[str] | None = None) -> Features:
             LABEL_PROBS: List(Value("float32")),
             RATIONALE: Value("string"),
             ERROR_PROB: Value("float32"),
+            RAW_ERROR_PROB: Value("float32"),
             CRITIQUE: Value("string"),
             PI: Value("float32"),
             SELECTED: Value("bool"),

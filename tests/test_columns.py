@@ -39,6 +39,7 @@ class TestFeatures:
                 "act_label_probs": List(Value("float32")),
                 "act_rationale": Value("string"),
                 "act_error_prob": Value("float32"),
+                "act_error_prob_raw": Value("float32"),
                 "act_critique": Value("string"),
                 "act_pi": Value("float32"),
                 "act_selected": Value("bool"),

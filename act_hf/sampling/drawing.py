@@ -48,7 +48,8 @@ def draw(pi: ArrayLike, *, seed: int | Sequence[int]) -> Bools:
     rng.shuffle(order)
     if order.size:
         # One array all the way: there may be tens of millions of rows.
-        points = np.cumsum(pi[order])
+        points = pi[order]
+        np.cumsum(points, out=points)
         points -= _start(float(points[-1]), rng)
         np.ceil(points, out=points)  # the number of points before the end of each row
         hit = np.empty(order.size, dtype=bool)

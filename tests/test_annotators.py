@@ -396,11 +396,11 @@ class TestRuns:
             "failed": 2,
         }
 
-    @pytest.mark.parametrize(("concurrency", "sizes"), [(1, [64, 36]), (10, [80, 20]), (100, [100])])
+    @pytest.mark.parametrize(("concurrency", "sizes"), [(0, [64, 64, 22]), (1, [128, 22]), (10, [150])])
     def test_rows_go_out_in_batches_that_keep_the_model_busy(self, store, concurrency, sizes):
         model = FakeModel(by=by_text)
         model.concurrency = concurrency
-        annotate(many(100), TASK, model, store=store)
+        annotate(many(150), TASK, model, store=store)
         assert model.sizes == sizes
 
     def test_or_in_batches_of_the_size_given(self, store):

@@ -178,7 +178,7 @@ def floats(values: list[float | None]) -> np.ndarray:
 
 
 def summary(name: str, kept: dict[str, Any]) -> dict[str, Any]:
-    """The figures of one set; those that are joined where all of their signals are there."""
+    """The figures of one set; signals are joined once all are there."""
     from act_hf.critics.fusion import fused
 
     annotator = kept["annotator"]
@@ -196,10 +196,9 @@ def summary(name: str, kept: dict[str, Any]) -> dict[str, Any]:
             said |= {"seconds_per_row": cell["seconds_per_row"], "failed": cell["failed"]}
             results.append({**said, **interval(values, wrong)})
     missing = [f"{critic} {strategy}" for critic, strategy in ORDER if f"{critic} {strategy}" not in kept]
-    for title, names in joins(signals).items():
-        if not missing or "likelihood" in title:
-            values = fused(np.array([signals[one] for one in names]))
-            results.append({"critic": title, "strategy": "fused", "signals": names, **interval(values, wrong)})
+    for title, names in ({} if missing else joins(signals)).items():
+        values = fused(np.array([signals[one] for one in names]))
+        results.append({"critic": title, "strategy": "fused", "signals": names, **interval(values, wrong)})
     accuracy = float(1 - wrong.mean())
     return {
         "set": name,
@@ -247,7 +246,7 @@ def tables(one: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     if one["missing"]:
-        lines.insert(0, f"**Not measured yet**: {', '.join(one['missing'])}; joins that need them are left out.\n")
+        lines.insert(0, f"**Not measured yet**: {', '.join(one['missing'])}; signals are joined once all are.\n")
     given = {(row["critic"], row["strategy"]): row for row in rows if row.get("calibration") == "none"}
     centred = {(row["critic"], row["strategy"]): row for row in rows if row.get("calibration") == "batch"}
     for (critic, strategy), row in given.items():

@@ -36,7 +36,7 @@ def first(pool) -> Dataset:
 
 class TestWaves:
     def test_one_wave_is_what_it_was(self):
-        pi = np.array([0.5, 0.25, 1.0, 0.0])
+        pi = np.array([0.5, 0.25, 1.0, 1e-12])
         waves = Waves.of([True, False, True, False], pi)
         np.testing.assert_array_equal(waves.combined, pi)
         assert waves.shares.tolist() == [1.0]
@@ -49,6 +49,10 @@ class TestWaves:
         # Drawn in the first: half of 1 / 0.5, and known in the second. In the second: nothing, and half of 1 / 0.5.
         np.testing.assert_allclose(1 / waves.combined[:2], [0.5 * 2 + 0.5, 0.5 * 2])
         assert waves.combined[2] == pytest.approx(1 - 0.75 * 0.5)
+
+    def test_tiny_and_certain_probabilities(self):
+        waves = Waves.of(np.zeros((3, 2), dtype=bool), np.array([[1e-12, 2e-12], [0.0, 0.0], [1.0, 0.5]]))
+        np.testing.assert_allclose(waves.combined, [3e-12, 0, 1], rtol=1e-9)
 
     @pytest.mark.parametrize("adaptive", [False, True])
     def test_weighted_sums_are_unbiased(self, adaptive):

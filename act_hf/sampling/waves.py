@@ -85,10 +85,13 @@ class Waves:
         π over all waves: 1 / weight for a row that was drawn, and for one that was not, the probability that it would
         have been by now.
         """
+        if self.count == 1:
+            return self.pi[:, 0]
         rows = np.flatnonzero(self.selected)
         wave = self.drawn[rows] - 1
         later = np.append(np.cumsum(self.shares[::-1])[::-1][1:], 0.0)
-        combined: Floats = 1 - np.prod(1 - self.pi, axis=1)
+        with np.errstate(divide="ignore"):  # a row that was certain
+            combined: Floats = -np.expm1(np.log1p(-self.pi).sum(axis=1))  # exact where π is tiny, too
         combined[rows] = 1 / (self.shares[wave] / self.pi[rows, wave] + later[wave])
         return combined
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 _EDGE = 1e-4
+"""Probabilities of 0 and 1 have no log-odds; these are what stands for them."""
 
 
 def error_features(dataset: Dataset, main: str, extra: Sequence[str], *, words: bool) -> Any:
@@ -50,16 +51,18 @@ def error_features(dataset: Dataset, main: str, extra: Sequence[str], *, words: 
     return hstack(parts).tocsr()
 
 
+def log_odds(probs: Floats) -> Floats:
+    """The log-odds of N probabilities; NaN stays."""
+    clipped = np.clip(probs, _EDGE, 1 - _EDGE)
+    odds: Floats = np.log(clipped / (1 - clipped))
+    return odds
+
+
 def _critics(dataset: Dataset, main: str) -> list[Floats]:
     """The log-odds of every critic's error probability. The calibrated one is made of them."""
     names = [name for name in dataset.column_names if name.startswith(columns.ERROR_PROB)]
     left_out = {columns.ERROR_PROB, columns.RAW_ERROR_PROB} - {main}
-    found = []
-    for name in names:
-        if name not in left_out:
-            values = np.clip(_numbers(dataset, name), _EDGE, 1 - _EDGE)
-            found.append(np.log(values / (1 - values)))
-    return found
+    return [log_odds(_numbers(dataset, name)) for name in names if name not in left_out]
 
 
 def _confidence(dataset: Dataset) -> list[Floats]:
@@ -67,8 +70,7 @@ def _confidence(dataset: Dataset) -> list[Floats]:
         return []
     probs = dataset[columns.LABEL_PROBS][:]
     best = np.array([max(row) if row else np.nan for row in probs], dtype=np.float64)
-    clipped = np.clip(best, _EDGE, 1 - _EDGE)
-    return [] if np.isnan(best).all() else [np.log(clipped / (1 - clipped))]
+    return [] if np.isnan(best).all() else [log_odds(best)]
 
 
 def _numbers(dataset: Dataset, column: str) -> Floats:

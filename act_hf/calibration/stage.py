@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from act_hf import columns
+from act_hf.calibration.features import error_features, log_odds
 from act_hf.errors import ACTError
 from act_hf.records import add_record, stage_records
 from act_hf.sampling.waves import read_waves
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 
 METHODS = ("logistic", "isotonic", "model")
 FOLDS = 5
-_EDGE = 1e-4
-"""Error probabilities of 0 and 1 have no log-odds; these are what stands for them."""
 
 
 def calibrate(
@@ -73,12 +72,10 @@ def calibrate(
     raw = _numbers(dataset, source)
     labels, human = _numbers(dataset, columns.LABEL), _numbers(dataset, columns.HUMAN)
     if method == "model":
-        from act_hf.calibration.features import error_features
-
         inputs: Any = error_features(dataset, source, features, words=words)
         usable = ~np.isnan(labels)
     else:
-        inputs, usable = _log_odds(raw)[:, None], ~np.isnan(labels) & ~np.isnan(raw)
+        inputs, usable = log_odds(raw)[:, None], ~np.isnan(labels) & ~np.isnan(raw)
     waves = read_waves(dataset)
     reviewed = usable & waves.selected & ~np.isnan(human)
     wrong = labels != human
@@ -133,12 +130,6 @@ def _check_both(wrong: Bools) -> None:
             f"calibrate: of {wrong.size} reviewed rows {bad} are wrong and {good} right; review more, until there are "
             "at least two of each"
         )
-
-
-def _log_odds(error_probs: Floats) -> Floats:
-    clipped = np.clip(error_probs, _EDGE, 1 - _EDGE)
-    odds: Floats = np.log(clipped / (1 - clipped))
-    return odds
 
 
 def _numbers(dataset: Dataset, column: str) -> Floats:

@@ -12,7 +12,9 @@ from act_hf.errors import ACTError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
+    import numpy as np
     from datasets import Dataset, Features
+    from numpy.typing import NDArray
     from tqdm.auto import tqdm
 
     from act_hf.models.asking import Usage
@@ -107,6 +109,13 @@ def class_names(dataset: Dataset, column: str) -> list[str]:
             f"(Task(labels=[...])), or dataset.class_encode_column({column!r})"
         )
     return list(feature.names)
+
+
+def numbers(dataset: Dataset, column: str) -> NDArray[np.float64]:
+    """A column of numbers or class labels as float64, NaN where there is no value."""
+    table = dataset.select_columns([column]).with_format("arrow")[:]
+    values: NDArray[np.float64] = table[column].to_numpy().astype("float64")
+    return values
 
 
 def add_columns(dataset: Dataset, values: dict[str, list[Any]], features: Features) -> Dataset:

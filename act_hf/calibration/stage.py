@@ -69,8 +69,8 @@ def calibrate(
     needed = [columns.ERROR_PROB, columns.LABEL, columns.HUMAN, columns.PI, columns.SELECTED, *features]
     columns.require(dataset, needed, stage="calibrate")
     source = columns.RAW_ERROR_PROB if columns.RAW_ERROR_PROB in dataset.column_names else columns.ERROR_PROB
-    raw = _numbers(dataset, source)
-    labels, human = _numbers(dataset, columns.LABEL), _numbers(dataset, columns.HUMAN)
+    raw = columns.numbers(dataset, source)
+    labels, human = (columns.numbers(dataset, name) for name in (columns.LABEL, columns.HUMAN))
     if method == "model":
         inputs: Any = error_features(dataset, source, features, words=words)
         usable = ~np.isnan(labels)
@@ -80,8 +80,7 @@ def calibrate(
     reviewed = usable & waves.selected & ~np.isnan(human)
     wrong = labels != human
     _check_both(wrong[reviewed])
-    fitted = np.full(len(dataset), np.nan)
-    fitted[usable] = _fitted(method, inputs, wrong, usable, reviewed, 1 / waves.combined[reviewed], seed)
+    fitted = _fitted(method, inputs, wrong, usable, reviewed, 1 / waves.combined[reviewed], seed)
     values = {
         columns.ERROR_PROB: _nullable(fitted),
         columns.RAW_ERROR_PROB: _nullable(raw),
@@ -94,7 +93,7 @@ def calibrate(
 def _fitted(
     method: str, inputs: Any, wrong: Bools, usable: Bools, reviewed: Bools, weights: Floats, seed: int
 ) -> Floats:
-    """The error probabilities of the usable rows; those of reviewed rows from folds that they are not in."""
+    """The error probabilities, NaN for rows that are not usable; those of reviewed rows from folds without them."""
     from sklearn.model_selection import StratifiedKFold
 
     weights = weights / weights.mean()
@@ -104,7 +103,7 @@ def _fitted(
     folds = min(FOLDS, int(truth.sum()), int((~truth).sum()))
     for kept, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, truth):
         found[rows[held]] = _fit(method, inputs[rows[kept]], truth[kept], weights[kept])(inputs[rows[held]])
-    return found[usable]
+    return found
 
 
 def _fit(method: str, inputs: Any, truth: Bools, weights: Floats) -> Any:
@@ -130,13 +129,6 @@ def _check_both(wrong: Bools) -> None:
             f"calibrate: of {wrong.size} reviewed rows {bad} are wrong and {good} right; review more, until there are "
             "at least two of each"
         )
-
-
-def _numbers(dataset: Dataset, column: str) -> Floats:
-    """A column as float64, NaN where there is no value."""
-    table = dataset.select_columns([column]).with_format("arrow")[:]
-    numbers: Floats = table[column].to_numpy().astype(np.float64)
-    return numbers
 
 
 def _nullable(values: Floats) -> list[float | None]:

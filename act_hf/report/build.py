@@ -141,9 +141,11 @@ class _Rows:
             machine=_names(dataset, columns.LABEL),
             human=_names(dataset, columns.HUMAN) if has_human else nobody,
             gold=None if gold is None else _gold(dataset, gold, task),
-            pi=_numbers(dataset, columns.PI) if sampled else None,
-            selected=_numbers(dataset, columns.SELECTED).astype(bool) if sampled else np.zeros(len(dataset), bool),
-            eps={name: _numbers(dataset, name) for name in _critic_columns(dataset)},
+            pi=columns.numbers(dataset, columns.PI) if sampled else None,
+            selected=columns.numbers(dataset, columns.SELECTED).astype(bool)
+            if sampled
+            else np.zeros(len(dataset), bool),
+            eps={name: columns.numbers(dataset, name) for name in _critic_columns(dataset)},
         )
 
     @property
@@ -187,13 +189,6 @@ def _gold(dataset: Dataset, column: str, task: Task) -> Names:
     for name in set(names.tolist()) - set(task.labels):
         raise ACTError(f"report: {name!r} in column {column!r} is none of the labels {', '.join(task.labels)}")
     return names
-
-
-def _numbers(dataset: Dataset, column: str) -> Floats:
-    """A column as float64, NaN where there is no value."""
-    table = dataset.select_columns([column]).with_format("arrow")[:]
-    numbers: Floats = table[column].to_numpy().astype(np.float64)
-    return numbers
 
 
 def _critic_columns(dataset: Dataset) -> list[str]:

@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, load_dataset
+from documents import write_tables
 from machine import RESULTS, save_result
 
 from act_hf import EncoderModel, LocalModel, Model, Task, annotate, criticize
@@ -36,7 +37,6 @@ from act_hf.prompts import VERSION
 from act_hf.records import stage_records
 
 
-DOCS = Path(__file__).parents[1] / "docs" / "critics.md"
 ROWS = 300
 BOOTSTRAPS = 2000
 INSTRUCTIONS = {
@@ -227,17 +227,6 @@ def joins(signals: dict[str, np.ndarray]) -> dict[str, list[str]]:
 # docs/critics.md
 
 
-def write_docs(result: dict[str, Any]) -> None:
-    """Replaces what stands between the marks of each set."""
-    text = DOCS.read_text(encoding="utf-8")
-    for one in result["sets"]:
-        begin, end = f"<!-- begin {one['set']} -->", f"<!-- end {one['set']} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{tables(one)}\n{end}{rest.split(end)[1]}"
-    DOCS.write_text(text, encoding="utf-8")
-    print(f"tables written to {DOCS}")
-
-
 def tables(one: dict[str, Any]) -> str:
     rows = one["critics"]
     lines = [
@@ -281,7 +270,8 @@ def main() -> None:
     sets = [summary(name, Cells(name).kept) for name in INSTRUCTIONS]
     save_result("critics", {"annotator": "Qwen 1.5B", "longest": LONGEST, "bootstraps": BOOTSTRAPS, "sets": sets})
     if given.docs:
-        write_docs(json.loads((RESULTS / "critics.json").read_text(encoding="utf-8")))
+        result = json.loads((RESULTS / "critics.json").read_text(encoding="utf-8"))
+        write_tables("critics.md", {one["set"]: tables(one) for one in result["sets"]})
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset, Image, concatenate_datasets, disable_progress_bars
+from documents import write_tables
 from machine import RESULTS, save_result
 
 from act_hf import Task
@@ -38,8 +39,6 @@ SAYS_NOTHING = {"curve", "took", "model", "strategy", "calibration", "undefined"
 
 MANY = 8
 """With more annotators than this, slices take too long and say no more."""
-
-DOCS = Path(__file__).parents[1] / "docs" / "recorded.md"
 
 
 @dataclass(frozen=True)
@@ -252,17 +251,6 @@ def bounds(figure: dict[str, float]) -> str:
     return f"{figure['value']:.2f} ({figure['low']:.2f}–{figure['high']:.2f})"
 
 
-def write_docs(result: dict[str, Any]) -> None:
-    """Replaces what stands between the marks of each set."""
-    text = DOCS.read_text(encoding="utf-8")
-    for name, made in tables(result).items():
-        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-        before, rest = text.split(begin)
-        text = f"{before}{begin}\n{made}\n{end}{rest.split(end)[1]}"
-    DOCS.write_text(text, encoding="utf-8")
-    print(f"tables written to {DOCS}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="the folder with the sets")
@@ -277,7 +265,7 @@ def main() -> None:
         trials = [trial(given.data, name, one) for name, one in SLICES.items()]
         save_result("recorded", {"certainty": CERTAINTY, "bootstraps": BOOTSTRAPS, "sets": trials})
     if given.docs:
-        write_docs(json.loads((RESULTS / "recorded.json").read_text(encoding="utf-8")))
+        write_tables("recorded.md", tables(json.loads((RESULTS / "recorded.json").read_text(encoding="utf-8"))))
 
 
 if __name__ == "__main__":

@@ -383,9 +383,11 @@ class TestDraw:
             exponential(np.random.default_rng(3).beta(2, 5, 60), 15),
             mix_uniform(threshold(np.round(np.random.default_rng(4).random(60), 1), 13), 13, 0.3),
             normalised(np.random.default_rng(5).beta(0.3, 1, 60), 20),
+            root(np.random.default_rng(7).beta(0.3, 1, 60), 20),
+            with_floor(root, np.random.default_rng(8).beta(0.3, 2, 60), 12, 0.05),
             np.random.default_rng(6).random(37) ** 3,
         ],
-        ids=["exponential", "threshold-mix", "normalised", "no-integer"],
+        ids=["exponential", "threshold-mix", "normalised", "root", "root-floor", "no-integer"],
     )
     def test_every_row_is_taken_with_its_probability(self, pi):
         draws = 2000
@@ -398,6 +400,14 @@ class TestDraw:
         # The largest of 60 normal deviates exceeds 4 once in 260 runs; the seeds are fixed.
         assert np.abs(z[usual]).max() < 4
         assert (times[free][~usual] <= 20).sum() + (times[free][~usual] >= draws - 20).sum() == (~usual).sum()
+
+    @pytest.mark.parametrize("rule", [threshold, exponential])
+    def test_the_audit_is_never_missing(self, rule):
+        """Of rows with about the same π as many are drawn as are to be expected, give or take one."""
+        eps = np.where(np.arange(1400) < 70, 0.8, 0.1)
+        pi = mix_uniform(rule(eps, 70), 70, 0.1)
+        unsuspected = [draw(pi, seed=seed)[70:].sum() for seed in range(500)]
+        assert np.abs(np.array(unsuspected) - pi[70:].sum()).max() <= 1
 
     def test_pairs_can_be_drawn_together(self):
         """Without the permutation neighbours in the data would never both be drawn."""
@@ -459,7 +469,7 @@ class TestSample:
 
     def test_reads_a_view_in_its_own_order(self, dataset):
         view = dataset.select(range(99, 49, -1))
-        drawn = sample(view, budget=5, rule="threshold")
+        drawn = sample(view, budget=5, rule="threshold", mix=0)
         best = np.argsort(view["act_error_prob"][:])[-5:]
         assert sorted(np.flatnonzero(drawn["act_selected"][:])) == sorted(best)
 

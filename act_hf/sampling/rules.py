@@ -128,8 +128,9 @@ def proportional(sizes: Floats, count: int) -> Floats:
     tail = np.cumsum(ordered)[::-1][: count + 1]
     largest = ordered[::-1][: count + 1]
     k = int(np.argmax((count - np.arange(count + 1)) * largest <= tail))
-    # Dividing first keeps c from overflowing where all the sizes are tiny.
-    pi: Floats = sizes / tail[k]
+    # Dividing first keeps c from overflowing where all the sizes are tiny; a row beside such ones is certain.
+    with np.errstate(over="ignore"):
+        pi: Floats = sizes / tail[k]
     pi *= count - k
     np.minimum(pi, 1.0, out=pi)
     if k:

@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset, Features, List, Value
+from scipy.sparse import csr_array
 
 from act_hf import Task, calibrate, sample
+from act_hf.calibration.features import imitator_doubt
 from act_hf.errors import ACTError
 from act_hf.estimate import auroc, reliability
 from act_hf.records import add_record, stage_records
@@ -140,3 +142,42 @@ def test_needs_right_and_wrong_rows(reviewed):
     dataset, wrong = reviewed
     with pytest.raises(ACTError, match="of 500 reviewed rows 0 are wrong and 500 right; review more"):
         calibrate(answered(dataset, np.zeros_like(wrong)))
+
+
+def test_an_error_model_sees_who_of_a_panel_disagrees(reviewed):
+    dataset, wrong = reviewed
+    labels, rng = np.array(dataset["act_label"][:]), np.random.default_rng(1)
+    told = np.where(rng.random(ROWS) < 0.8, wrong, rng.random(ROWS) < 0.3)
+    voted = np.where(told, (labels + 1) % 3, labels).tolist()
+    voted[:50] = [None] * 50
+    with_vote = dataset.add_column("act_vote_other", voted).cast_column("act_vote_other", ClassLabel(names=LABELS))
+    unseen = ~np.array(dataset["act_selected"][:])
+    alone = auroc(eps_of(calibrate(dataset, method="model"))[unseen], wrong[unseen])
+    assert auroc(eps_of(calibrate(with_vote, method="model"))[unseen], wrong[unseen]) > alone + 0.04
+
+
+class TestImitator:
+    def test_it_doubts_the_labels_that_do_not_fit_the_others(self):
+        rng = np.random.default_rng(0)
+        truth = rng.integers(3, size=900)
+        content = csr_array(np.eye(3)[truth] + rng.normal(scale=0.4, size=(900, 3)))
+        wrong = rng.random(900) < 0.15
+        doubt = imitator_doubt(content, np.where(wrong, (truth + 1) % 3, truth))
+        assert auroc(doubt, wrong) > 0.9
+        assert ((doubt >= 0) & (doubt <= 1)).all()
+
+    def test_it_has_not_seen_the_row(self):
+        """Content that tells nothing but which row it is."""
+        labels = np.random.default_rng(0).integers(2, size=100)
+        assert (imitator_doubt(csr_array(np.eye(100)), labels) > 0.3).all()
+
+    def test_rows_without_a_label_and_labels_that_are_rare(self):
+        labels = np.array([0] * 30 + [1] * 30 + [2, -1])
+        doubt = imitator_doubt(csr_array(np.eye(3)[labels]), labels)
+        assert np.isnan(doubt[-1])
+        assert doubt[-2] == 1  # nobody else has that label
+        assert (doubt[:-2] < 0.2).all()
+
+    @pytest.mark.parametrize("labels", [[0, 1, 0], [1] * 20])
+    def test_nothing_to_learn(self, labels):
+        assert np.isnan(imitator_doubt(csr_array(np.eye(len(labels))), np.array(labels))).all()

@@ -8,6 +8,7 @@ import numpy as np
 
 from act_hf import columns
 from act_hf.calibration.features import error_features, log_odds
+from act_hf.calibration.fitting import error_model, isotonic, logistic
 from act_hf.errors import ACTError
 from act_hf.records import add_record, stage_records
 from act_hf.sampling.waves import read_waves
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Bools = NDArray[np.bool_]
 
-METHODS = ("logistic", "isotonic", "model")
-FOLDS = 5
+METHODS = {"logistic": logistic, "isotonic": isotonic, "model": error_model}
 
 
 def calibrate(
@@ -43,7 +43,9 @@ def calibrate(
         method (`str`, *optional*, defaults to `"logistic"`): `"logistic"` fits a line to the log-odds (Platt 1999),
             which 20 reviewed rows can bear; `"isotonic"` a rising staircase (Zadrozny and Elkan 2002), for some
             hundreds; `"model"` an error model: a ridge logistic regression on the log-odds of every critic's column,
-            the annotator's confidence, the machine label, the words of the row, and `features`.
+            the annotator's confidence, who of a panel disagrees, the machine label, the words of the row, `features`,
+            and what a classifier that has learnt the machine labels from these two says. The critic is penalised
+            least, so that few reviewed rows leave its order as it is.
         features (sequence of `str`, *optional*): for `"model"`: further columns with a number, or a list of numbers of
             one length, such as an embedding.
         words (`bool`, *optional*, defaults to `True`): for `"model"`: whether it sees the words of the task's texts.
@@ -80,7 +82,9 @@ def calibrate(
     reviewed = usable & waves.selected & ~np.isnan(human)
     wrong = labels != human
     _check_both(wrong[reviewed])
-    fitted = _fitted(method, inputs, wrong, usable, reviewed, 1 / waves.combined[reviewed], seed)
+    fitted = np.full(raw.size, np.nan)
+    learnt = wrong[reviewed], 1 / waves.combined[reviewed], seed
+    fitted[usable] = METHODS[method](inputs[np.flatnonzero(usable)], reviewed[usable], *learnt)
     values = {
         columns.ERROR_PROB: _nullable(fitted),
         columns.RAW_ERROR_PROB: _nullable(raw),
@@ -88,38 +92,6 @@ def calibrate(
     calibrated = columns.add_columns(dataset, values, _types())
     facts = {"method": method, "features": list(features), "words": words and method == "model", "seed": seed}
     return add_record(calibrated, "calibrate", **facts, reviewed=int(reviewed.sum()), critic=_critic(dataset))
-
-
-def _fitted(
-    method: str, inputs: Any, wrong: Bools, usable: Bools, reviewed: Bools, weights: Floats, seed: int
-) -> Floats:
-    """The error probabilities, NaN for rows that are not usable; those of reviewed rows from folds without them."""
-    from sklearn.model_selection import StratifiedKFold
-
-    weights = weights / weights.mean()
-    rows, truth = np.flatnonzero(reviewed), wrong[reviewed]
-    found = np.full(usable.size, np.nan)
-    found[usable] = _fit(method, inputs[rows], truth, weights)(inputs[np.flatnonzero(usable)])
-    folds = min(FOLDS, int(truth.sum()), int((~truth).sum()))
-    for kept, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(rows, truth):
-        found[rows[held]] = _fit(method, inputs[rows[kept]], truth[kept], weights[kept])(inputs[rows[held]])
-    return found
-
-
-def _fit(method: str, inputs: Any, truth: Bools, weights: Floats) -> Any:
-    """A function of inputs to error probabilities. None of them says 0 or 1 after so few rows."""
-    least = 1 / (truth.size + 2)
-    if method == "isotonic":
-        from sklearn.isotonic import IsotonicRegression
-
-        stairs = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
-        stairs.fit(inputs[:, 0], truth, sample_weight=weights)
-        return lambda rows: stairs.predict(rows[:, 0])
-    from sklearn.linear_model import LogisticRegression
-
-    line = LogisticRegression(C=1.0, max_iter=1000)
-    line.fit(inputs, truth, sample_weight=weights)
-    return lambda rows: np.clip(line.predict_proba(rows)[:, 1], least, 1 - least)
 
 
 def _check_both(wrong: Bools) -> None:

@@ -35,7 +35,7 @@ from act_hf.records import add_record
 from act_hf.review.simulated import simulate_review
 
 
-SEEDS, SEEDS_OF_LARGE, LARGE = 20, 5, 5000
+SEEDS, SEEDS_OF_LARGE, LARGE = 10, 3, 5000
 MIX = 0.1
 WAVES = {
     "one shot": {"waves": 1, "mix": 0.0},
@@ -43,7 +43,6 @@ WAVES = {
     "5 waves, recalibrated": {"waves": 5, "method": "logistic"},
     "5 waves, error model": {"waves": 5, "method": "model"},
     "10 waves, error model": {"waves": 10, "method": "model"},
-    "10 waves, error model, none at random": {"waves": 10, "method": "model", "mix": 0.0},
 }
 OTHERS = ("random", "cleanlab", "CDI", "perfect")
 

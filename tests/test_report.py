@@ -96,6 +96,26 @@ def full_page(full, tmp_path_factory):
     return page_of(full, tmp_path_factory.mktemp("page"))
 
 
+@pytest.fixture(scope="module")
+def in_waves():
+    """300 rows, of which 60 and then 60 more were reviewed."""
+    rng = np.random.default_rng(0)
+    names = ClassLabel(names=["a", "b"])
+    values = {
+        "text": [f"row {i}" for i in range(300)],
+        "act_id": [str(i) for i in range(300)],
+        "label": rng.integers(2, size=300).tolist(),
+        "act_label": rng.integers(2, size=300).tolist(),
+        "act_error_prob": rng.random(300).tolist(),
+    }
+    types = {"text": Value("string"), "act_id": Value("string"), "label": names, "act_label": names}
+    dataset = Dataset.from_dict(values, features=Features({**types, "act_error_prob": Value("float32")}))
+    dataset = add_record(dataset, "annotate", task=Task(labels=["a", "b"], text="text").to_dict(), model="m")
+    for wave in (1, 2):
+        dataset = simulate_review(sample(dataset, budget=60, wave=wave), gold="label")
+    return build_report(dataset)
+
+
 class TestAccuracy:
     def test_the_truth_by_hand(self, full):
         truth = full.truth
@@ -138,6 +158,44 @@ class TestAccuracy:
         assert build_report(dataset, gold="label").truth.machine.value == np.mean(
             [TASK.labels[label] == "bac"[true] for label, true in zip(MACHINE, GOLD, strict=True)]
         )
+
+
+class TestByLabel:
+    def test_by_hand(self, full):
+        assert sum(one.rows for one in full.by_label) == 8
+        assert sum(one.reviewed for one in full.by_label) == full.review.answered
+        assert sum(one.corrected for one in full.by_label) == full.review.corrected
+        assert [one.rows for one in full.by_label] == sorted((one.rows for one in full.by_label), reverse=True)
+        right = sum(one.truth.value * one.rows for one in full.by_label)
+        assert right == pytest.approx(8 * full.truth.machine.value)
+
+    def test_a_label_of_which_no_row_was_reviewed(self):
+        dataset = made(upto="review", act_label=["a"] * 7 + ["b"], act_human=["a"] * 7 + [None])
+        kept = {one.label: one for one in build_report(dataset).by_label}
+        assert kept["b"].estimate is None
+        assert kept["a"].estimate.value == 1
+
+    def test_none_before_the_review(self):
+        assert build_report(made("sample")).by_label == ()
+
+    def test_the_page_has_a_table(self, full_page):
+        assert "By machine label" in full_page
+
+
+class TestWaves:
+    def test_what_each_found(self, in_waves):
+        assert [wave.drawn for wave in in_waves.waves] == [60, 60]
+        assert sum(wave.corrected for wave in in_waves.waves) == in_waves.review.corrected
+        assert in_waves.estimate.reviewed == 120
+
+    def test_they_are_shown(self, in_waves, tmp_path):
+        assert "In 2 waves" in page_of(in_waves, tmp_path)
+        first, second = (f"{wave.corrected} of 60" for wave in in_waves.waves)
+        assert f"{first}, {second}" in in_waves.summary()
+
+    def test_one_wave_is_no_table(self, full, full_page):
+        assert full.waves == ()
+        assert "waves, each chosen" not in full_page
 
 
 class TestErrorsFound:

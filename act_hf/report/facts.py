@@ -50,6 +50,14 @@ class Share:
         return cls(k / n, *wilson(k, n))
 
 
+def shares_of(estimate: AccuracyEstimate) -> tuple[Share, Share]:
+    """How many machine labels are right, and how many labels after review."""
+    return (
+        Share(estimate.machine, estimate.machine_low, estimate.machine_high),
+        Share(estimate.after, estimate.after_low, estimate.after_high),
+    )
+
+
 @dataclass(frozen=True)
 class Review:
     """
@@ -100,6 +108,45 @@ class Truth:
     reviewer: Share | None
     majority: str
     majority_share: float
+
+
+@dataclass(frozen=True)
+class LabelAccuracy:
+    """
+    The rows with one machine label.
+
+    Args:
+        label (`str`, *optional*): the machine label; `None` for rows without one.
+        rows (`int`): how many have it.
+        reviewed (`int`): of these, drawn and answered.
+        corrected (`int`): of these, with another human label.
+        estimate ([`Share`], *optional*): how often the label is right, from the reviewed rows; none without any. Each
+            interval holds by itself with 95 %, not all of them at once.
+        after ([`Share`], *optional*): the same after review.
+        truth ([`Share`], *optional*): how often it is right by the gold column.
+    """
+
+    label: str | None
+    rows: int
+    reviewed: int
+    corrected: int
+    estimate: Share | None
+    after: Share | None
+    truth: Share | None
+
+
+@dataclass(frozen=True)
+class Wave:
+    """
+    One wave of the review.
+
+    Args:
+        drawn (`int`): rows drawn in it.
+        corrected (`int`): of these, with another human label.
+    """
+
+    drawn: int
+    corrected: int
 
 
 @dataclass(frozen=True)
@@ -278,6 +325,8 @@ class Report:
         review ([`Review`]): how far the review is.
         estimate ([`AccuracyEstimate`], *optional*): from the reviewed rows alone.
         no_estimate (`str`, *optional*): why there is none.
+        by_label (tuple of [`LabelAccuracy`]): by machine label, the most frequent first; empty without an estimate.
+        waves (tuple of [`Wave`]): where rows were drawn in several.
         truth ([`Truth`], *optional*): by the gold column.
         finding ([`Finding`], *optional*): errors found in this draw.
         basis ([`Basis`], *optional*): the rows that the critics are judged by.
@@ -299,6 +348,8 @@ class Report:
     review: Review
     estimate: AccuracyEstimate | None
     no_estimate: str | None
+    by_label: tuple[LabelAccuracy, ...]
+    waves: tuple[Wave, ...]
     truth: Truth | None
     finding: Finding | None
     basis: Basis | None

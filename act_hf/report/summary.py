@@ -6,13 +6,12 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from act_hf.errors import printable
-from act_hf.report.facts import Share, interval, percent
+from act_hf.report.facts import Share, interval, percent, shares_of
 
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from act_hf.estimate import AccuracyEstimate
     from act_hf.report.facts import Report
 
 
@@ -36,20 +35,12 @@ def _accuracy_lines(report: Report) -> Iterable[str]:
     against = f"true ({truth.column})" if truth else ""
     yield f"{'labels that are right':26}{'estimated from review':>28}    {against:>26}"
     after = ("so far" if review.state == "unfinished" else "after review") + _simulated(report)
-    guesses = (None, None) if estimate is None else _shares(estimate)
+    guesses = (None, None) if estimate is None else shares_of(estimate)
     known = (None, None) if truth is None else (truth.machine, truth.after)
     for name, guess, true in zip(("machine labels", after), guesses, known, strict=True):
         yield f"  {name:24}{_share(guess):>28}    {_share(true) if truth else '':>26}"
     if truth:
         yield f"  {'always the same label':24}{'':28}    {percent(truth.majority_share):>7}{'':19}"
-
-
-def _shares(estimate: AccuracyEstimate) -> tuple[Share, Share]:
-    """The machine labels, and the labels after review."""
-    return (
-        Share(estimate.machine, estimate.machine_low, estimate.machine_high),
-        Share(estimate.after, estimate.after_low, estimate.after_high),
-    )
 
 
 def _share(share: Share | None) -> str:
@@ -65,6 +56,9 @@ def _review_lines(report: Report) -> Iterable[str]:
     if finding is not None:
         times = "" if finding.ratio is None else f", {finding.ratio:.2f} times as many"
         yield f"{'errors found' + _simulated(report):26}{finding.found:,}; at random {finding.at_random:.1f}{times}"
+    if report.waves:
+        waves = ", ".join(f"{wave.corrected:,} of {wave.drawn:,}" for wave in report.waves)
+        yield f"{'by wave' + _simulated(report):26}{waves}"
 
 
 def _critic_lines(report: Report) -> Iterable[str]:

@@ -1,0 +1,153 @@
+"""How right the labels are: what the review says, label by label and wave by wave, and what gold labels say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from act_hf import columns
+from act_hf.errors import ACTError
+from act_hf.estimate import AccuracyEstimate, accuracy_by_group, estimate_accuracy
+from act_hf.records import stage_records
+from act_hf.report.facts import Finding, LabelAccuracy, Review, Share, Truth, Wave, shares_of
+from act_hf.report.rows import ReportRows
+from act_hf.sampling import Waves, read_waves
+
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from datasets import Dataset
+    from numpy.typing import NDArray
+
+
+def review_of(dataset: Dataset, rows: ReportRows) -> Review:
+    """How far the review is."""
+    selected, answered = int(rows.selected.sum()), int(rows.reviewed.sum())
+    made = stage_records(dataset, "review")
+    simulated = [
+        str(record.get("source") or record.get("annotator") or "simulated")
+        for record in made
+        if record.get("simulated")
+    ]
+    return Review(
+        state="none" if not answered else "finished" if answered == selected else "unfinished",
+        selected=selected,
+        answered=answered,
+        corrected=int((rows.reviewed & rows.corrected).sum()),
+        beyond=int((rows.answered & ~rows.selected).sum()),
+        tied=_tied(dataset, rows),
+        recorded=bool(made),
+        simulated=simulated[-1] if simulated else None,
+        people=len(simulated) < len(made),
+    )
+
+
+def _tied(dataset: Dataset, rows: ReportRows) -> int:
+    if columns.RESPONSES not in dataset.column_names:
+        return 0
+    asked = np.array([bool(answers) for answers in dataset[columns.RESPONSES][:]])
+    return int((asked & rows.selected & ~rows.answered).sum())
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """
+    What the reviewed rows say of all.
+
+    Args:
+        whole ([`AccuracyEstimate`], *optional*): of all rows.
+        why_not (`str`, *optional*): why there is none.
+        by_label (tuple of [`LabelAccuracy`]): by machine label, the most frequent first.
+        waves (tuple of [`Wave`]): where there are several.
+    """
+
+    whole: AccuracyEstimate | None
+    why_not: str | None
+    by_label: tuple[LabelAccuracy, ...] = ()
+    waves: tuple[Wave, ...] = ()
+
+
+def estimates_of(dataset: Dataset, rows: ReportRows, review: Review) -> Estimates:
+    """What the reviewed rows say of all, or why they say nothing yet."""
+    if rows.pi is None:
+        return Estimates(None, "no rows have been drawn for review yet")
+    if review.state == "none":
+        return Estimates(None, f"the {review.selected} rows drawn for review have no human label yet")
+    if review.state == "unfinished":
+        return Estimates(None, f"review unfinished: {review.answered} of {review.selected} rows answered")
+    drawn_from = [record.get("rows", len(dataset)) for record in stage_records(dataset, "sample")]
+    if drawn_from and drawn_from[-1] != len(dataset):
+        return Estimates(None, f"the rows were drawn from {drawn_from[-1]} rows, of which {len(dataset)} are left")
+    try:
+        return _estimates(dataset, rows)
+    except ACTError as error:
+        return Estimates(None, str(error))
+
+
+def _estimates(dataset: Dataset, rows: ReportRows) -> Estimates:
+    # What nobody's answers went into yet: a calibrated ε̂ has seen those of the waves before.
+    eps = rows.eps.get(columns.RAW_ERROR_PROB, rows.eps.get(columns.ERROR_PROB, np.full(len(dataset), np.nan)))
+    waves = read_waves(dataset)
+    drawn = np.column_stack([waves.drawn == wave + 1 for wave in range(waves.count)])
+    labels = np.array(["" if name is None else name for name in rows.machine])
+    arrays = eps, drawn, waves.pi, rows.corrected
+    return Estimates(
+        whole=estimate_accuracy(*arrays),
+        why_not=None,
+        by_label=_by_label(rows, labels, accuracy_by_group(*arrays, labels)),
+        waves=_waves(waves, rows) if waves.count > 1 else (),
+    )
+
+
+def _by_label(
+    rows: ReportRows, labels: NDArray[np.str_], estimates: Mapping[str, AccuracyEstimate | None]
+) -> tuple[LabelAccuracy, ...]:
+    made = []
+    for name, estimate in estimates.items():
+        own, reviewed = labels == name, (labels == name) & rows.reviewed
+        before, after = (None, None) if estimate is None else shares_of(estimate)
+        truth = None if rows.gold is None else Share.of(~rows.wrong[own])
+        counts = int(own.sum()), int(reviewed.sum()), int((reviewed & rows.corrected).sum())
+        made.append(LabelAccuracy(name or None, *counts, before, after, truth))
+    return tuple(sorted(made, key=lambda one: -one.rows))
+
+
+def _waves(waves: Waves, rows: ReportRows) -> tuple[Wave, ...]:
+    drawn = (waves.drawn == wave for wave in range(1, waves.count + 1))
+    return tuple(Wave(int(own.sum()), int((own & rows.corrected).sum())) for own in drawn)
+
+
+def truth_of(rows: ReportRows, review: Review, column: str | None) -> Truth | None:
+    """How right the labels are by the gold column."""
+    if rows.gold is None or column is None:
+        return None
+    final = np.where(rows.answered, rows.human, rows.machine)
+    majority, most = Counter(rows.gold.tolist()).most_common(1)[0]
+    people = rows.answered if review.simulated is None else np.zeros_like(rows.answered)
+    return Truth(
+        column=column,
+        errors=int(rows.wrong.sum()),
+        machine=Share.of(~rows.wrong),
+        after=Share.of(final == rows.gold) if rows.answered.any() else None,
+        reviewer=Share.of((rows.human == rows.gold)[people]) if people.any() else None,
+        majority=majority,
+        majority_share=most / rows.gold.size,
+    )
+
+
+def finding_of(rows: ReportRows, review: Review, estimate: AccuracyEstimate | None) -> Finding | None:
+    """What this draw found, against a random one."""
+    if rows.gold is not None:
+        source, rate = "gold", float(rows.wrong.mean())
+    elif estimate is not None and estimate.covers == 1:
+        source, rate = "review", 1 - estimate.machine
+    else:
+        return None
+    if not review.answered:
+        return None
+    found, at_random = int(rows.wrong[rows.reviewed].sum()), review.answered * rate
+    return Finding(review.answered, found, at_random, found / at_random if at_random else None, source)

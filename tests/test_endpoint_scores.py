@@ -118,6 +118,36 @@ class TestChoose:
         assert list(answer.logprobs) == pytest.approx([perplexed("is it?", text)[0] for text in ("spam", "ham")])
         assert answer.calls == 3
 
+    @pytest.mark.parametrize("kind", ["llama.cpp", "vllm"])
+    @pytest.mark.parametrize("said", [{"The": 0.7, "spam": 0.2, "no": 0.1}, {"spam": 0.9, "The": 0.06}])
+    def test_and_for_all_where_the_first_token_says_little(self, kind, said):
+        """The model would say something else; or a reply that is not listed could have as much as is left."""
+        with Server(tops=tops(said)) as server:
+            answer = answer_of(endpoint(server, server=kind), score("is it?", "spam", "no spam"))
+        assert list(answer.logprobs) == pytest.approx([perplexed("is it?", text)[0] for text in ("spam", "no spam")])
+        assert answer.calls == 3
+
+    def test_another_server_can_only_say_what_it_listed(self):
+        with Server(tops=tops({"The": 0.7, "spam": 0.2, "ham": 0.1})) as server:
+            assert self.shares(endpoint(server), "spam", "ham") == pytest.approx([0.2, 0.1])
+        assert server.requests == 1
+
+    def test_single_tokens_need_no_more(self):
+        class Words(Server):
+            async def _tokenise(self, request):
+                from aiohttp import web
+
+                return web.json_response({"tokens": [{"id": 7, "piece": (await request.json())["content"]}]})
+
+        with Words(tops=tops({"The": 0.7, "spam": 0.2, "ham": 0.1})) as server:
+            assert self.shares(endpoint(server, server="llama.cpp"), "spam", "ham") == pytest.approx([0.2, 0.1])
+
+    def test_as_many_tokens_are_listed_as_the_server_gives(self):
+        for kind, listed in {"openai": 20, "vllm": 20, "llama.cpp": 1000, "tgi": 5}.items():
+            with Server(tops=tops({"spam": 0.9, "ham": 0.1})) as server:
+                self.shares(endpoint(server, server=kind), "spam", "ham")
+            assert server.bodies[0]["top_logprobs"] == listed
+
     def test_letters_in_pieces_cannot_be_forced(self):
         class Pieces(Server):
             async def _tokenise(self, request):

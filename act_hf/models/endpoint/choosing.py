@@ -93,6 +93,24 @@ class Spread:
         return bool(self.unclear) or any(mass > -math.inf for mass in self.clear)
 
     @property
+    def complete(self) -> bool:
+        """Whether those that were not listed hold next to nothing of what all of them have."""
+        unheard = [position for position, mass in enumerate(self.clear) if mass == -math.inf]
+        unheard = [position for position in unheard if not any(position in which for _, which in self.unclear)]
+        if not self.found or not unheard:
+            return self.found
+        return self.floor + math.log(len(unheard)) < self._heard + math.log(_CLEAR_ENOUGH)
+
+    @property
+    def likely(self) -> bool:
+        """Whether the model would rather say one of them than anything else."""
+        return self._heard > math.log(0.5)
+
+    @property
+    def _heard(self) -> float:
+        return _logsumexp([*self.clear, *(mass for mass, _ in self.unclear)])
+
+    @property
     def undecided(self) -> tuple[int, ...]:
         """The continuations that have to be told apart by asking once more; none where little hangs on it."""
         enough = _logsumexp([*self.clear, self.blank, *(mass for mass, _ in self.unclear)]) + math.log(_CLEAR_ENOUGH)

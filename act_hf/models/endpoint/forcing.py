@@ -47,6 +47,13 @@ async def scorable(wire: Wire, replies: Sequence[str]) -> bool:
     return wire.endpoint.server != "llama.cpp" or all([await wire.tokenise(reply) for reply in replies])
 
 
+async def single_tokens(wire: Wire, replies: Sequence[str]) -> bool:
+    """Whether each of `replies` is known to be one token of this server's model."""
+    if wire.endpoint.server != "llama.cpp":
+        return False
+    return all([len(await wire.tokenise(reply)) == 1 for reply in replies])
+
+
 async def _by_grammar(wire: Wire, tally: Tally, messages: Sequence[Message], reply: str) -> tuple[float, int]:
     """
     llama.cpp: a grammar of token numbers, which allows one path.

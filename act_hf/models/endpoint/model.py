@@ -36,6 +36,9 @@ SERVERS = {
 _OURS = ("messages", "model", "stream", "n")
 _lock = threading.Lock()
 
+_LISTED, _TGI_LISTS, _LLAMA_LISTS = 20, 5, 1000
+"""The most probable tokens that servers list: most of them, TGI, and llama.cpp (any number, so this is ours)."""
+
 _LEFT_OUT = "$"
 """What stands in a pickle where a token was. No environment variable has an empty name."""
 
@@ -72,8 +75,8 @@ class Endpoint:
 
     Args:
         logprobs (`bool`, *optional*, defaults to `True`): whether it gives log-probabilities.
-        top_logprobs (`int`, *optional*, defaults to 20): the most probable tokens asked for; many servers allow 20 at
-            most, some 5.
+        top_logprobs (`int`, *optional*): the most probable tokens asked for. Defaults to 20, as many servers allow no
+            more (some only 5), and to 1000 for llama.cpp, which allows any number.
         images (`bool`, *optional*, defaults to `False`): whether the model sees images.
         image_side (`int`, *optional*, defaults to 1024): pixels of an image's longer side at most.
         tokenizer (`str`, *optional*): a Hub id or folder with the model's tokenizer, with which TGI's prompts are made
@@ -108,7 +111,7 @@ class Endpoint:
     token: str | None = field(default=None, repr=False)
     revision: str | None = None
     logprobs: bool = True
-    top_logprobs: int = 20
+    top_logprobs: int | None = None
     images: bool = False
     image_side: int = 1024
     tokenizer: str | None = None
@@ -145,13 +148,20 @@ class Endpoint:
         return replace(self, extra_body=deepcopy(self.extra_body, memo))
 
     @property
+    def listed(self) -> int:
+        """How many of the most probable tokens are asked for."""
+        if self.server == "tgi":
+            return min(_TGI_LISTS, self.top_logprobs or _TGI_LISTS)
+        return self.top_logprobs or (_LLAMA_LISTS if self.server == "llama.cpp" else _LISTED)
+
+    @property
     def name(self) -> str:
         """The model and what changes its answers; no address, no token."""
         changes = [f"{self.model}@{self.provider}" if self.provider else self.model, self.server]
         if self.revision is not None:
             changes.append(f"rev-{self.revision}")
-        if self.top_logprobs != 20:
-            changes.append(f"top{self.top_logprobs}")
+        if self.listed != (_TGI_LISTS if self.server == "tgi" else _LISTED):
+            changes.append(f"top{self.listed}")
         if self.images:
             changes.append(f"side{self.image_side}")
         if self.tokenizer:
@@ -296,7 +306,7 @@ def _check_numbers(endpoint: Endpoint) -> None:
     }
     for name, (least, most) in bounds.items():
         value = getattr(endpoint, name)
-        if value is None and name in ("requests_per_minute", "seed"):
+        if value is None and name in ("requests_per_minute", "seed", "top_logprobs"):
             continue
         whole = isinstance(least, int)
         number = isinstance(value, int if whole else int | float) and not isinstance(value, bool)

@@ -1,0 +1,108 @@
+"""A data set as evidence: which rows were drawn with which probability, and what people said of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from act_hf import columns
+from act_hf.errors import ACTError
+from act_hf.evidence.left import Evidence
+from act_hf.records import stage_records
+from act_hf.sampling.waves import Waves, read_waves
+
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from numpy.typing import NDArray
+
+    Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Reviewed:
+    """
+    A reviewed data set.
+
+    Args:
+        evidence ([`Evidence`]): of its complete waves.
+        column (`str`): the critic's column that orders the rows.
+        waiting (`int`): rows of an unfinished wave without an answer.
+        simulated (`bool`): whether answers were simulated.
+    """
+
+    evidence: Evidence
+    column: str
+    waiting: int
+    simulated: bool
+
+
+def read_review(dataset: Dataset, *, stage: str) -> Reviewed:
+    """
+    Reads what the columns say.
+
+    Args:
+        dataset (`Dataset`): criticized, sampled and at least in part reviewed.
+        stage (`str`): who asks, for the messages.
+
+    Raises:
+        ACTError: for a missing column, no answer, rows that are not those that the draw was made from, or a first
+            wave that is not finished.
+    """
+    _check(dataset, stage)
+    # Not what `calibrate` made of it: the order must not depend on the answers that it is judged by.
+    raw = columns.RAW_ERROR_PROB in dataset.column_names
+    column = columns.RAW_ERROR_PROB if raw else columns.ERROR_PROB
+    order = columns.numbers(dataset, column)
+    order[np.isnan(order) | _failed(dataset)] = np.inf
+    labels, human = (columns.numbers(dataset, name) for name in (columns.LABEL, columns.HUMAN))
+    waves = read_waves(dataset)
+    done = waves.selected & ~np.isnan(human)
+    waiting = int((waves.selected & ~done).sum())
+    return Reviewed(
+        evidence=Evidence(order, _complete(waves, done, stage), done & (labels != human), done),
+        column=column,
+        waiting=waiting,
+        simulated=any(record.get("simulated") for record in stage_records(dataset, "review")),
+    )
+
+
+def _check(dataset: Dataset, stage: str) -> None:
+    steps = {
+        columns.LABEL: "annotate",
+        columns.ERROR_PROB: "criticize",
+        columns.PI: "sample",
+        columns.SELECTED: "sample",
+        columns.HUMAN: "review",
+    }
+    for name, step in steps.items():
+        if name not in dataset.column_names:
+            raise ACTError(f"{stage}: no column {name!r}: {step} the rows first; an audit is sample with mix=1")
+    columns.require(dataset, steps, stage=stage)
+    drawn_from = [record.get("rows", len(dataset)) for record in stage_records(dataset, "sample")]
+    if drawn_from and drawn_from[-1] != len(dataset):
+        raise ACTError(f"{stage}: the rows were drawn from {drawn_from[-1]} rows, of which {len(dataset)} are left")
+
+
+def _failed(dataset: Dataset) -> Bools:
+    """Rows on which a stage failed: wrong until somebody has looked."""
+    if columns.FAILURE not in dataset.column_names:
+        return np.zeros(len(dataset), dtype=bool)
+    table = dataset.select_columns([columns.FAILURE]).with_format("arrow")[:]
+    failed: Bools = ~table[columns.FAILURE].is_null().to_numpy()
+    return failed
+
+
+def _complete(waves: Waves, done: Bools, stage: str) -> Waves:
+    """The waves all of whose rows are answered."""
+    if done[waves.selected].all() and done.any():
+        return waves
+    if waves.count == 1:
+        drawn, answered = int(waves.selected.sum()), int(done.sum())
+        raise ACTError(
+            f"{stage}: {answered} of the {drawn} rows drawn have a human label; finish the review first. The rows "
+            "answered first are no sample of the others, and a tie between people leaves a row open"
+        )
+    return waves.without_last()

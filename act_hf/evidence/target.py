@@ -1,0 +1,176 @@
+"""Is the target reached? Asked during the review, as often as one likes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from act_hf.errors import ACTError
+from act_hf.estimate.checks import check_confidence
+from act_hf.evidence.bounds import audit_size
+from act_hf.evidence.left import allowed_errors
+from act_hf.evidence.reading import read_review
+from act_hf.evidence.threshold import find_cut, not_above
+from act_hf.report.facts import interval, percent
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datasets import Dataset
+
+STATES = ("reached", "not reached", "cannot tell")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetCheck:
+    """
+    Whether a target is reached, made by [`check_target`]. All are plain values.
+
+    Args:
+        state (`str`): `"reached"` or `"not reached"` where that is shown, else `"cannot tell"`.
+        rows (`int`): N.
+        reviewed (`int`): rows that have a human label.
+        found (`int`): those whose machine label was wrong.
+        waiting (`int`): rows of an unfinished wave without an answer.
+        target (`float`): share of all labels that should be right.
+        confidence (`float`): of all the looks together.
+        look (`int`): waves with a random draw that are complete: the number of this look.
+        level (`float`): the confidence that this look has to itself; of the bounds.
+        accuracy (`float`): share of all labels that are right now, estimated.
+        low, high (`float`): bounds of it.
+        further (`int`): rows to review further, the most doubted first, until the target is shown to be reached.
+        audited (`float`): rows drawn uniformly, or as many as would tell as much.
+        audit_needed (`int`): the fewest further rows drawn uniformly that could show it in the next wave, if their
+            labels are all right.
+        exact (`bool`): whether the bounds are exact (one uniform draw) or approximate.
+        simulated (`bool`): whether the review was simulated.
+    """
+
+    state: str
+    rows: int
+    reviewed: int
+    found: int
+    waiting: int
+    target: float
+    confidence: float
+    look: int
+    level: float
+    accuracy: float
+    low: float
+    high: float
+    further: int
+    audited: float
+    audit_needed: int
+    exact: bool
+    simulated: bool
+
+    @property
+    def reached(self) -> bool:
+        """Whether people can stop."""
+        return self.state == "reached"
+
+    def summary(self) -> str:
+        """The answer for a terminal: lines of at most 100 columns."""
+        return "\n".join(part for line in _lines(self) for part in textwrap.wrap(line, 98))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as values that JSON can hold."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))  # type: ignore[no-any-return]
+
+
+def check_target(
+    dataset: Dataset, *, target: float = 0.98, confidence: float = 0.95, looks: int | None = None
+) -> TargetCheck:
+    """
+    Whether the share `target` of all labels is right by now. May be asked at any time of a review, after every wave.
+
+    The errors left are bounded below the threshold from which on every row is reviewed, as in [`plan_review`].
+    Whoever looks after every wave has several chances of a lucky one: look k, after the k-th wave with a random
+    draw, may be wrong with the probability (1 − `confidence`) / (k (k + 1)) only, and all the looks there ever are
+    with 1 − `confidence` (the union bound). Waves without chance in them (`rule="threshold"`, `mix=0`) bring no new
+    evidence and are no new look: they only move the threshold.
+
+    A wave that is not finished is no sample. What was corrected in it counts, its draw does not.
+
+    Args:
+        dataset (`Dataset`): criticized, sampled, and reviewed at least through its first wave.
+        target (`float`, *optional*, defaults to 0.98): share of the labels, in (0, 1).
+        confidence (`float`, *optional*, defaults to 0.95): of all looks together, in (0, 1).
+        looks (`int`, *optional*): the most waves with a random draw there will be, said beforehand: each look then has
+            (1 − `confidence`) / `looks`. With 1 a plan that was followed is confirmed by the audit it was made of.
+
+    Returns:
+        [`TargetCheck`]: with `reached`, `summary()` and `to_dict()`.
+
+    Raises:
+        ACTError: for a missing column, an unfinished first wave, a target or confidence outside (0, 1), or more waves
+            than `looks`.
+
+    Example:
+
+    ```python
+    >>> check = check_target(reviewed, target=0.98)
+    >>> while not check.reached:
+    >>>     ...
+    ```
+    """
+    check_confidence(confidence)
+    allowed_errors(target, 1)
+    review = read_review(dataset, stage="stop")
+    evidence, look = review.evidence, len(review.evidence.chances)
+    tail = _share(1 - confidence, look, looks)
+    following = _share(1 - confidence, look + 1, None if looks == look else looks)
+    allowed = allowed_errors(target, len(dataset))
+    under = not_above(evidence, ~evidence.done)
+    left = evidence.left(under, tail)
+    shown = evidence.few_left(under, allowed, tail)
+    accuracy, low, high = (1 - errors / len(dataset) for errors in (left.errors, left.high, left.low))
+    return TargetCheck(
+        state="reached" if shown else "not reached" if left.low > allowed else "cannot tell",
+        rows=len(dataset),
+        reviewed=int(evidence.done.sum()),
+        found=int(evidence.wrong.sum()),
+        waiting=review.waiting,
+        target=target,
+        confidence=confidence,
+        look=look,
+        level=1 - tail,
+        accuracy=accuracy,
+        low=low,
+        high=high,
+        further=find_cut(evidence, allowed, tail).rows,
+        audited=evidence.worth,
+        audit_needed=audit_size(int((~evidence.done).sum()), allowed, following),
+        exact=evidence.exact,
+        simulated=review.simulated,
+    )
+
+
+def _share(error: float, look: int, looks: int | None) -> float:
+    """What a look may spend of the probability to be wrong."""
+    if looks is None:
+        return error / (max(1, look) * (max(1, look) + 1))
+    if looks < max(1, look):
+        raise ACTError(f"stop: looks={looks}, but {look} waves with a random draw are reviewed already")
+    return error / looks
+
+
+def _lines(check: TargetCheck) -> Iterator[str]:
+    simulated = " (simulated)" if check.simulated else ""
+    goal = f"{100 * check.target:g} % of the {check.rows:,} labels right"
+    told = {"reached": "Reached", "not reached": "Not yet", "cannot tell": "Not shown yet"}[check.state]
+    about = "" if check.exact else "about "
+    yield f"{told}: {goal}, with {about}{100 * check.confidence:g} % confidence over all looks"
+    bounds = f"{interval(check.low, check.high)}, each bound at {100 * check.level:.4g} %"
+    yield f"estimated {percent(check.accuracy)} ({bounds}; look {check.look})"
+    waiting = f"; {check.waiting:,} drawn rows wait for an answer" if check.waiting else ""
+    yield f"{check.reviewed:,} rows reviewed{simulated}, {check.found:,} labels were wrong{waiting}"
+    if check.state == "reached":
+        return
+    yield f"shown after about {check.further:,} further rows, the most doubted first"
+    audit = f"{check.audit_needed:,} rows drawn uniformly (--mix 1)"
+    yield f"or after the next wave, if it has {audit} whose labels are all right"

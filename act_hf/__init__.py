@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from act_hf.ensemble import Ensemble
     from act_hf.errors import ACTError
     from act_hf.estimate import estimate_accuracy
+    from act_hf.evidence import ReviewPlan, TargetCheck, check_target, plan_review
     from act_hf.files import read_dataset, write_dataset
     from act_hf.loss import act_loss
     from act_hf.models import load_model
@@ -74,6 +75,7 @@ _HOME = {
     "act_hf.training_set": ("to_training", "to_evaluation"),
     "act_hf.classifier": ("train_classifier",),
     "act_hf.estimate": ("estimate_accuracy",),
+    "act_hf.evidence": ("plan_review", "ReviewPlan", "check_target", "TargetCheck"),
     "act_hf.report": ("build_report",),
     "act_hf.files": ("read_dataset", "write_dataset"),
     "act_hf.errors": ("ACTError",),
@@ -99,8 +101,10 @@ __all__ = [
     "Plan",
     "Recorded",
     "Response",
+    "ReviewPlan",
     "ScoreRequest",
     "Store",
+    "TargetCheck",
     "Task",
     "Usage",
     "act_loss",
@@ -109,6 +113,7 @@ __all__ = [
     "build_report",
     "calibrate",
     "centred",
+    "check_target",
     "compare",
     "criticize",
     "criticize_panel",
@@ -122,6 +127,7 @@ __all__ = [
     "normalised",
     "panel_error_probs",
     "plan",
+    "plan_review",
     "pull_table",
     "push_table",
     "ranked",

@@ -10,6 +10,7 @@ import typer
 
 from act_hf.cli import people
 from act_hf.cli.forecast import compare, plan
+from act_hf.cli.goals import budget, stop
 from act_hf.cli.labels import annotate, criticize
 from act_hf.cli.people import calibrate, sample
 from act_hf.cli.results import report, train
@@ -25,8 +26,8 @@ MISTAKE, LIMIT, STOPPED = 2, 3, 130
 app = typer.Typer(
     name="act-hf",
     help="A human-quality labelled data set out of a model-labelled one, for a fraction of the human work.",
-    epilog="Start with: act-hf quickstart. Exit status: 2 for a mistake, 3 at --max-calls or --max-cost, 130 after "
-    "Ctrl-C; after the last two, the same command goes on from there.",
+    epilog="Start with: act-hf quickstart. Exit status: 1 where stop says no, 2 for a mistake, 3 at --max-calls or "
+    "--max-cost, 130 after Ctrl-C; after the last two, the same command goes on from there.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -56,7 +57,9 @@ for _panel, _command, _example in (
     ("Label", panel, "labelled doubted --model Qwen/Qwen2.5-0.5B-Instruct --model minilm"),
     ("Label", fuse, "doubted fused --signal _logit --signal _minilm --signal confidence"),
     ("Review", sample, "doubted drawn --budget 10% --mix 0.1"),
+    ("Review", budget, "audited --target 0.98 --confidence 0.95 --plot budget.png"),
     ("Review", calibrate, "reviewed calibrated --method logistic"),
+    ("Review", stop, "reviewed --target 0.98"),
     ("Use", train, "reviewed model --base minilm --evaluation test.parquet"),
     ("Use", report, "reviewed report.html --gold label --result model/act_result.json"),
 ):

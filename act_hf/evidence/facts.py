@@ -92,6 +92,12 @@ class ReviewPlan:
         return self.reviewed + self.further
 
     @property
+    def points(self) -> list[Point]:
+        """The curve and the plan's own point, the fewest rows first."""
+        by_budget = {point.budget: point for point in (*self.curve, self.expected)}
+        return [by_budget[budget] for budget in sorted(by_budget)]
+
+    @property
     def guarantee(self) -> str:
         """What holds once the rows are reviewed, in a sentence."""
         about = "" if self.exact else "about "
@@ -144,12 +150,11 @@ def _lines(plan: ReviewPlan) -> Iterator[str]:
     yield ""
     level = f"{100 * plan.confidence:g} % bounds"
     yield f"{'further rows':>14}{'labels right':>16}{level:>20}{'in random order':>19}{'the critic says':>19}"
-    points = sorted({point.budget: point for point in (*plan.curve, plan.expected)}.items())
-    for budget, point in points:
-        mark = "  <- the plan" if budget == plan.further else ""
+    for point in plan.points:
+        mark = "  <- the plan" if point.budget == plan.further else ""
         bounds = interval(point.low, point.high)
         shares = f"{percent(point.accuracy):>16}{bounds:>20}{percent(point.at_random):>19}{percent(point.critic):>19}"
-        yield f"{budget:>14,}{shares}{mark}"
+        yield f"{point.budget:>14,}{shares}{mark}"
 
 
 def _what(plan: ReviewPlan) -> str:
@@ -165,8 +170,8 @@ def _what(plan: ReviewPlan) -> str:
 
 def _notes(plan: ReviewPlan) -> Iterator[str]:
     if plan.further:
-        failures = " --failures review" if plan.unscored else ""
-        yield f"(act-hf sample INPUT OUTPUT --wave {plan.waves + 1} --rule threshold --mix 0 --budget {plan.further}{failures})"
+        options = f"--wave {plan.waves + 1} --rule threshold --mix 0 --budget {plan.further}"
+        yield f"(act-hf sample INPUT OUTPUT {options}{' --failures review' if plan.unscored else ''})"
     if plan.further and plan.blind:
         yield (
             f"! The audit is too small for this target: it is worth {plan.audited:,.0f} rows drawn uniformly, and "

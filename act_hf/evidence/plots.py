@@ -17,9 +17,8 @@ def plan_figure(plan: ReviewPlan) -> Figure:
     """Accuracy against the rows reviewed: in the critic's order with bounds, at random, and as it expects."""
     figure = new_figure(4.4)
     (axes,) = new_panels(figure)
-    points = sorted({point.budget: point for point in (*plan.curve, plan.expected)}.items())
-    rows = [plan.reviewed + budget for budget, _ in points]
-    curve = [point for _, point in points]
+    curve = plan.points
+    rows = [plan.reviewed + point.budget for point in curve]
     low, high = ([100 * bound for bound in bounds] for bounds in zip(*((p.low, p.high) for p in curve), strict=True))
     label = f"{100 * plan.confidence:g} % bounds, for each point alone"
     axes.fill_between(rows, low, high, color=COLOURS[5], alpha=0.35, linewidth=0, label=label)

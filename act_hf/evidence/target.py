@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from act_hf.errors import ACTError
 from act_hf.estimate.checks import check_confidence
 from act_hf.evidence.bounds import audit_size
-from act_hf.evidence.left import allowed_errors
+from act_hf.evidence.left import Evidence, Left, allowed_errors
 from act_hf.evidence.reading import read_review
 from act_hf.evidence.threshold import find_cut, not_above
 from act_hf.report.facts import interval, percent
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from datasets import Dataset
-
-STATES = ("reached", "not reached", "cannot tell")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,15 +120,13 @@ def check_target(
     allowed_errors(target, 1)
     review = read_review(dataset, stage="stop")
     evidence, look = review.evidence, len(review.evidence.chances)
-    tail = _share(1 - confidence, look, looks)
-    following = _share(1 - confidence, look + 1, None if looks == look else looks)
+    tail = look_share(1 - confidence, look, looks)
+    following = look_share(1 - confidence, look + 1, None if looks == look else looks)
     allowed = allowed_errors(target, len(dataset))
-    under = not_above(evidence, ~evidence.done)
-    left = evidence.left(under, tail)
-    shown = evidence.few_left(under, allowed, tail)
+    left = evidence.left(not_above(evidence, ~evidence.done), tail)
     accuracy, low, high = (1 - errors / len(dataset) for errors in (left.errors, left.high, left.low))
     return TargetCheck(
-        state="reached" if shown else "not reached" if left.low > allowed else "cannot tell",
+        state=_state(evidence, left, allowed, tail),
         rows=len(dataset),
         reviewed=int(evidence.done.sum()),
         found=int(evidence.wrong.sum()),
@@ -150,13 +146,30 @@ def check_target(
     )
 
 
-def _share(error: float, look: int, looks: int | None) -> float:
-    """What a look may spend of the probability to be wrong."""
+def look_share(error: float, look: int, looks: int | None = None) -> float:
+    """
+    What look k may spend of the probability to be wrong: error / (k (k + 1)), or an equal part of a known number.
+
+    Raises:
+        ACTError: for more looks than were announced.
+    """
+    number = max(1, look)
     if looks is None:
-        return error / (max(1, look) * (max(1, look) + 1))
-    if looks < max(1, look):
+        return error / (number * (number + 1))
+    if looks < number:
         raise ACTError(f"stop: looks={looks}, but {look} waves with a random draw are reviewed already")
     return error / looks
+
+
+def is_reached(evidence: Evidence, allowed: int, tail: float) -> bool:
+    """Whether it is shown that at most `allowed` errors are left in all."""
+    return evidence.few_left(not_above(evidence, ~evidence.done), allowed, tail)
+
+
+def _state(evidence: Evidence, left: Left, allowed: int, tail: float) -> str:
+    if is_reached(evidence, allowed, tail):
+        return "reached"
+    return "not reached" if left.low > allowed else "cannot tell"
 
 
 def _lines(check: TargetCheck) -> Iterator[str]:

@@ -160,7 +160,7 @@ class TestPlanRows:
         assert plan.threshold == pytest.approx(0.1)
         assert plan.expected.accuracy == 1
         assert plan.expected.low == pytest.approx(0.9)
-        assert plan.expected.critic == pytest.approx(1 - 0.0)
+        assert plan.expected.critic == 1
 
     def test_the_curve_by_hand(self):
         """Two errors in an audit of every second row, and as many are expected among the others."""

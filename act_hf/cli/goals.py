@@ -36,8 +36,11 @@ def budget(
     plan holds whatever the critic is worth; a bad critic makes it ask for more rows. What labelling costs: plan.
     """
     from act_hf.evidence import plan_review
+    from act_hf.evidence.facts import check_picture
     from act_hf.files import check_replaceable
 
+    if plot is not None:
+        check_picture(plot)
     for file in (plot, figures):
         if file is not None:
             check_replaceable(file, overwrite=overwrite)

@@ -128,8 +128,7 @@ class ReviewPlan:
         from act_hf.report.plots import png
 
         path = Path(path)
-        if path.suffix != ".png":
-            raise ACTError(f"a plan is drawn as .png, not as {path.name!r}")
+        check_picture(path)
         made = png(plan_figure(self))
         with written_whole(path, "the picture") as unfinished:
             unfinished.write_bytes(made)
@@ -139,6 +138,12 @@ class ReviewPlan:
         """The plan as values that JSON can hold."""
         more = {"total": self.total, "guarantee": self.guarantee}
         return json.loads(json.dumps(dataclasses.asdict(self) | more))  # type: ignore[no-any-return]
+
+
+def check_picture(path: Path) -> None:
+    """Raises [`ACTError`] for a file that a plan cannot be drawn to."""
+    if path.suffix != ".png":
+        raise ACTError(f"a plan is drawn as .png, not as {path.name!r}")
 
 
 def _lines(plan: ReviewPlan) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -66,8 +67,66 @@ def one_plan(kind, rate, target, run, *, rows=2000, budget=400, uniform=True, de
     return left_over(eps, errors, selected, cut.threshold) > allowed, cut.rows
 
 
+def every_audit(errors: np.ndarray, drawn: int, allowed: int, tail: float) -> float:
+    """The share of all the audits there are whose plan leaves more errors than are allowed."""
+    rows = errors.size
+    eps, pi = np.arange(rows) / rows, np.full(rows, drawn / rows)
+    missed = []
+    for chosen in itertools.combinations(range(rows), drawn):
+        selected = np.isin(np.arange(rows), chosen)
+        cut = find_cut(Evidence.of(eps, selected, pi, errors), allowed, tail)
+        missed.append(left_over(eps, errors, selected, cut.threshold) > allowed)
+    return float(np.mean(missed))
+
+
+class TestEveryAudit:
+    @pytest.mark.parametrize("tail", [0.3, 0.12])
+    @pytest.mark.parametrize("wrong", [range(0, 10), range(3, 8), [1, 4, 9], [0, 2, 4, 6, 8], []])
+    def test_no_more_of_them_mislead_than_may(self, wrong, tail):
+        """All 210 audits of 4 of 10 rows."""
+        errors = np.isin(np.arange(10), list(wrong))
+        assert every_audit(errors, 4, 2, tail) <= tail + 1e-9
+
+    def test_and_as_many_as_may_where_that_can_be(self):
+        """Two may be left: 3 unseen ones are shown not to be there if none was found, which happens in 1 of 6."""
+        share = hypergeom.cdf(0, 10, 3, 4)
+        assert every_audit(np.isin(np.arange(10), [2, 5, 7]), 4, 2, share + 1e-9) == pytest.approx(share)
+        assert every_audit(np.isin(np.arange(10), [2, 5, 7]), 4, 2, share - 1e-9) == 0
+
+    def test_the_bound_of_a_threshold_is_the_one_that_is_shown(self):
+        eps, errors = population("good", 300, 0.3, 5)
+        evidence = Evidence.of(eps, draw(np.full(300, 0.3), seed=5), np.full(300, 0.3), errors)
+        for threshold in np.linspace(0, 1, 21):
+            under = evidence.order < threshold
+            high = int(evidence.left(under, 0.05).high)
+            assert evidence.few_left(under, high, 0.05)
+            assert high == 0 or not evidence.few_left(under, high - 1, 0.05)
+
+
+class TestUnknown:
+    def test_what_a_later_wave_reviewed_stays_unknown_to_the_audit(self):
+        """Rows 0 to 9 could not be drawn in the audit; a second wave then takes the first five of them for certain."""
+        rows = np.arange(40)
+        first = np.column_stack([(rows >= 10) & (rows % 2 == 0), rows < 5])
+        pi = np.column_stack([np.where(rows < 10, 0.0, 0.5), np.where(rows < 5, 1.0, 0.0)])
+        evidence = Evidence.of(rows / 40, first, pi, np.zeros(40))
+        assert evidence.exact
+        assert np.flatnonzero(evidence.unknown).tolist() == list(range(10))
+        everything = np.ones(40, dtype=bool)
+        assert evidence.left(everything, 0.05).high == 5 + most_unseen(0, 15, 30, 0.05)
+
+    def test_what_was_reviewed_before_the_audit_is_known(self):
+        rows = np.arange(40)
+        drawn = np.column_stack([rows < 10, (rows >= 10) & (rows % 2 == 0)])
+        pi = np.column_stack([(rows < 10).astype(float), np.where(rows < 10, 0.0, 0.5)])
+        evidence = Evidence.of(rows / 40, drawn, pi, rows < 10)
+        assert evidence.exact
+        assert not evidence.unknown.any()
+        assert evidence.left(np.ones(40, dtype=bool), 0.05).high == most_unseen(0, 15, 30, 0.05)
+
+
 class TestGuarantee:
-    """5 % of audits may mislead. Of 1,000 runs 3 standard errors more are let pass: 7.1 %; of 300, 8.8 %."""
+    """5 % of audits may mislead. Of 1,000 runs 3 standard errors more are let pass: 7.1 %; of 200, 9.7 %."""
 
     @pytest.mark.parametrize("kind", KINDS)
     @pytest.mark.parametrize(("rate", "target"), [(0.2, 0.95), (0.06, 0.95)])
@@ -87,8 +146,8 @@ class TestGuarantee:
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_it_holds_about_for_a_weighted_draw(self, kind):
-        missed = [one_plan(kind, 0.2, 0.95, run, uniform=False)[0] for run in range(300)]
-        assert np.mean(missed) <= 0.088
+        missed = [one_plan(kind, 0.2, 0.95, run, uniform=False)[0] for run in range(200)]
+        assert np.mean(missed) <= 0.097
 
     def test_a_good_critic_saves_most_of_the_review(self):
         """An audit of 400 of 2,000 rows: a fifth of what is left instead of four fifths in random order."""

@@ -103,7 +103,7 @@ def test_every_command_it_names_is_one():
 def test_every_option_it_names_is_one():
     """Every `act-hf` line of a shell block is read as the command line would read it."""
     command = typer.main.get_command(app)
-    for file in (ROOT / "README.md", ROOT / "docs" / "how-to.md"):
+    for file in (ROOT / "README.md", ROOT / "docs" / "how-to.md", ROOT / "docs" / "budget.md"):
         lines = "".join(blocks(file.read_text(encoding="utf-8"), "sh")).replace("\\\n", " ").splitlines()
         for words in (shlex.split(line, comments=True) for line in lines if line.startswith("act-hf ")):
             name, *rest = words[1:]

@@ -79,6 +79,14 @@ class TestPlanReview:
         assert "with about 95 % confidence" in plan.guarantee
         assert "! Approximate" in plan.summary()
 
+    def test_an_unfinished_wave_is_to_be_finished_first(self, audit):
+        some = answered(sample(audit, budget=100, wave=2, rule="threshold", mix=0.0), but=40)
+        plan = plan_review(some, target=0.95)
+        assert (plan.waiting, plan.reviewed, plan.waves) == (40, 360, 1)
+        assert plan.total == plan_review(audit, target=0.95).total
+        assert "! 40 drawn rows wait for an answer" in plan.summary()
+        assert "act-hf sample" not in plan.summary()
+
     def test_a_simulated_review_is_said_to_be_one(self, audit):
         told = add_record(audit, "review", simulated=True)
         assert "300 of 2,000 rows are reviewed (simulated)" in plan_review(told).summary()
@@ -173,6 +181,18 @@ class TestRefuses:
         for missing, told in ((20, 0), (3, 17)):
             with pytest.raises(ACTError, match=f"{name}: {told} of the 20 rows drawn have a human label; finish"):
                 run(answered(drawn, but=missing))
+
+    def test_an_earlier_wave_that_lost_an_answer(self, audit, asked):
+        """Such as by a second person who disagrees: a row of the audit would else count as right."""
+        run, name = asked
+        drawn = sample(audit, budget=50, wave=2, mix=1.0)
+        human = drawn["act_human"][:]
+        human[human.index(0)] = None
+        some = drawn.remove_columns("act_human").add_column("act_human", human, feature=drawn.features["gold"])
+        with pytest.raises(
+            ACTError, match=f"{name}: 299 of the 300 rows drawn in the waves before wave 2 have a human"
+        ):
+            run(some)
 
     def test_rows_that_were_taken_away(self, audit, asked):
         run, _ = asked

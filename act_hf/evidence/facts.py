@@ -48,6 +48,7 @@ class ReviewPlan:
         rows (`int`): N.
         reviewed (`int`): rows that have a human label.
         found (`int`): those whose machine label was wrong.
+        waiting (`int`): rows of an unfinished wave without an answer; some may be among those to review.
         target (`float`): share of all labels that should be right.
         confidence (`float`): of the guarantee, and of each bound.
         further (`int`): rows to review; 0 where the target is reached.
@@ -69,6 +70,7 @@ class ReviewPlan:
     rows: int
     reviewed: int
     found: int
+    waiting: int
     target: float
     confidence: float
     further: int
@@ -174,7 +176,9 @@ def _what(plan: ReviewPlan) -> str:
 
 
 def _notes(plan: ReviewPlan) -> Iterator[str]:
-    if plan.further:
+    if plan.waiting:
+        yield f"! {plan.waiting:,} drawn rows wait for an answer: their wave counts when it is finished."
+    elif plan.further:
         options = f"--wave {plan.waves + 1} --rule threshold --mix 0 --budget {plan.further}"
         yield f"(act-hf sample INPUT OUTPUT {options}{' --failures review' if plan.unscored else ''})"
     if plan.further and plan.blind:

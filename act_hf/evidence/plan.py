@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,7 +67,8 @@ def plan_review(dataset: Dataset, *, target: float = 0.98, confidence: float = 0
     check_confidence(confidence)
     allowed_errors(target, 1)
     review = read_review(dataset, stage="budget")
-    return _plan(review.evidence, target, confidence, column=review.column, simulated=review.simulated)
+    more: dict[str, Any] = {"waiting": review.waiting, "column": review.column, "simulated": review.simulated}
+    return dataclasses.replace(_plan(review.evidence, target, confidence), **more)
 
 
 def plan_rows(
@@ -99,9 +101,7 @@ def plan_rows(
     return _plan(Evidence.of(error_probs, selected, pi, errors), target, confidence)
 
 
-def _plan(
-    evidence: Evidence, target: float, confidence: float, *, column: str = "error_probs", simulated: bool = False
-) -> ReviewPlan:
+def _plan(evidence: Evidence, target: float, confidence: float) -> ReviewPlan:
     rows, tail = evidence.order.size, 1 - confidence
     allowed = allowed_errors(target, rows)
     cut = find_cut(evidence, allowed, tail)
@@ -112,6 +112,7 @@ def _plan(
         rows=rows,
         reviewed=int(evidence.done.sum()),
         found=int(evidence.wrong.sum()),
+        waiting=0,
         target=target,
         confidence=confidence,
         further=cut.rows,
@@ -126,8 +127,8 @@ def _plan(
         unknown=int((evidence.unknown & open_).sum()),
         waves=evidence.waves.count,
         exact=evidence.exact,
-        column=column,
-        simulated=simulated,
+        column="error_probs",
+        simulated=False,
     )
 
 

@@ -96,13 +96,15 @@ def _failed(dataset: Dataset) -> Bools:
 
 
 def _complete(waves: Waves, done: Bools, stage: str) -> Waves:
-    """The waves all of whose rows are answered."""
+    """The waves all of whose rows are answered: all, or all but the last."""
     if done[waves.selected].all() and done.any():
         return waves
-    if waves.count == 1:
-        drawn, answered = int(waves.selected.sum()), int(done.sum())
+    earlier = waves.without_last() if waves.count > 1 else waves
+    drawn, answered = int(earlier.selected.sum()), int((earlier.selected & done).sum())
+    if waves.count == 1 or answered < drawn:
+        which = "" if waves.count == 1 else f" in the waves before wave {waves.count}"
         raise ACTError(
-            f"{stage}: {answered} of the {drawn} rows drawn have a human label; finish the review first. The rows "
-            "answered first are no sample of the others, and a tie between people leaves a row open"
+            f"{stage}: {answered} of the {drawn} rows drawn{which} have a human label; finish the review first. The "
+            "rows answered first are no sample of the others, and a tie between people leaves a row open"
         )
-    return waves.without_last()
+    return earlier

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 
-from act_hf.sampling import sample
+from act_hf.sampling import read_waves, sample
 
 
 KINDS = ("good", "useless", "adversarial")
@@ -30,10 +30,12 @@ def criticized(kind: str, rows: int, rate: float, seed: int = 0, *, failed: int 
 
 
 def answered(dataset: Dataset, *, but: int = 0) -> Dataset:
-    """With the true label of every row drawn, but for the last `but` of them."""
-    rows = np.flatnonzero(dataset["act_selected"][:])
-    known = set(rows[: rows.size - but].tolist())
-    human = [gold if row in known else None for row, gold in enumerate(dataset["gold"][:])]
+    """With the true label of every row drawn, but for some of the last wave."""
+    waves = read_waves(dataset)
+    last = np.flatnonzero(waves.drawn == waves.count)
+    known = waves.selected.copy()
+    known[last[last.size - but :]] = False
+    human = [gold if row_known else None for row_known, gold in zip(known, dataset["gold"][:], strict=True)]
     return dataset.remove_columns("act_human").add_column("act_human", human, feature=LABEL)
 
 

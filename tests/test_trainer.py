@@ -145,7 +145,7 @@ class TestGradient:
         for step, gradient in enumerate(whole):
             expected = expected_gradient(slice(16 * step, 16 * step + 16), reviewed(rows))
             assert relative_error(gradient, expected) < 1e-6
-        for batch, accumulate in ((8, 2), (4, 4)):
+        for batch, accumulate in ((8, 2), (4, 4), (1, 16)):
             split = step_gradients(tmp_path, rows, batch=batch, accumulate=accumulate)
             assert max(relative_error(ours, theirs) for ours, theirs in zip(split, whole, strict=True)) < 1e-6
 
@@ -161,9 +161,27 @@ class TestGradient:
         errors = [worker.communicate(timeout=120)[1].decode() for worker in workers]
         assert [worker.returncode for worker in workers] == [0, 0], errors
         whole = step_gradients(tmp_path, 32, batch=16, accumulate=1)
-        for split in ("8x1", "4x2", "2x4"):
+        for split in ("8x1", "4x2", "2x4", "1x8"):
             steps = torch.load(tmp_path / f"{split}.pt", weights_only=True)
             assert max(relative_error(ours, theirs) for ours, theirs in zip(steps, whole, strict=True)) < 1e-6
+
+    def test_a_step_without_a_reviewed_row_is_cross_entropy_on_the_machine_labels(self, tmp_path: Path) -> None:
+        nobody = reviewed(**{HUMAN: [None] * 16, SELECTED: [False] * 16, PI: [0.0] * 16})
+        made = trainer(tmp_path, to_training(nobody, tiny_tokenizer()))
+        made.add_callback(seen := Gradients())
+        made.train()
+        expected = expected_gradient(slice(None), reviewed(**{HUMAN: reviewed()[LABEL][:], SELECTED: [True] * 16}))
+        assert relative_error(seen.steps[0], expected) < 1e-6
+
+    def test_a_label_that_no_row_has_is_trained_away_and_can_be_evaluated(self, tmp_path: Path) -> None:
+        labels = [value % 2 for value in reviewed()["label"][:]]
+        dataset = to_training(reviewed(**{LABEL: labels, HUMAN: labels, SELECTED: [True] * 16}), tiny_tokenizer())
+        test = to_evaluation(reviewed(), tiny_tokenizer())
+        assert 2 in test["labels"][:]
+        made = trainer(tmp_path, dataset, eval_dataset=test, learning_rate=0.5, num_train_epochs=20)
+        made.train()
+        assert made.predict(dataset).predictions.argmax(-1).max() < 2
+        assert np.isfinite(made.evaluate()["eval_loss"])
 
     @pytest.mark.parametrize("mode", ["human", "machine"])
     def test_the_baselines_are_cross_entropy(self, tmp_path: Path, mode: str) -> None:
@@ -206,7 +224,7 @@ def _rank(rank: int, port: int) -> dict[str, str]:
 
 def _worker(folder: str) -> None:
     """What each of the two processes runs. Both have the same gradients; the first writes them."""
-    for batch, accumulate in ((8, 1), (4, 2), (2, 4)):
+    for batch, accumulate in ((8, 1), (4, 2), (2, 4), (1, 8)):
         steps = step_gradients(folder, 32, batch=batch, accumulate=accumulate)
         assert torch.distributed.get_world_size() == 2
         if torch.distributed.get_rank() == 0:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from act_hf.estimate import estimate_accuracy
     from act_hf.evidence import ReviewPlan, TargetCheck, check_target, plan_review
     from act_hf.files import read_dataset, write_dataset
-    from act_hf.loss import act_loss
+    from act_hf.loss import act_combine, act_loss
     from act_hf.models import load_model
     from act_hf.models.asking import LimitReached, Usage
     from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest
@@ -70,7 +70,7 @@ _HOME = {
     "act_hf.review.table": ("push_table", "pull_table"),
     "act_hf.review.simulated": ("simulate_review",),
     "act_hf.review.responses": ("Response", "merge_responses"),
-    "act_hf.loss": ("act_loss",),
+    "act_hf.loss": ("act_loss", "act_combine"),
     "act_hf.trainer": ("ACTConfig", "ACTTrainer"),
     "act_hf.training_set": ("to_training", "to_evaluation"),
     "act_hf.classifier": ("train_classifier",),
@@ -107,6 +107,7 @@ __all__ = [
     "TargetCheck",
     "Task",
     "Usage",
+    "act_combine",
     "act_loss",
     "add_votes",
     "annotate",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MISSING = -100  # a row nobody looked at: torch's own "no label", since a tensor cannot hold None
 REDUCTIONS = ("mean", "sum", "none")
+_SUM_TOLERANCE = 0.01  # of probabilities, which may be in half precision
 
 
 def act_loss(
@@ -49,7 +50,8 @@ def act_loss(
 
     Args:
         logits (`Tensor` of shape `[N, K]`): floating point. The softmax runs in float32 or better.
-        machine (`Tensor` of shape `[N]` or `[N, K]`): class ids (int64), or a probability of each class (float).
+        machine (`Tensor` of shape `[N]` or `[N, K]`): class ids (int64), or a probability of each class (float). A
+            row of zeros says nothing: only its human label counts, with weight δ/π whatever λ is.
         human (`Tensor` of shape `[N]`): class ids (int64), -100 where nobody looked. Read only where `selected`.
         selected (`Tensor` of shape `[N]`): bool, δ.
         pi (`Tensor` of shape `[N]`): float in [0, 1], as used in the draw. Read only where `selected`.
@@ -66,7 +68,7 @@ def act_loss(
 
     Raises:
         ACTError: for an unknown reduction, a `power` or `max_weight` out of range, a label that is none of the K
-            classes, and a selected row without a human label or with `pi` outside (0, 1].
+            classes or no distribution over them, and a selected row without a human label or with `pi` outside (0, 1].
 
     Example:
 
@@ -77,19 +79,68 @@ def act_loss(
     tensor(0.6931)
     ```
     """
-    check_options(power, max_weight)
-    if reduction not in REDUCTIONS:
-        raise ACTError(f"act_loss: no reduction {reduction!r}; there are {', '.join(map(repr, REDUCTIONS))}")
+    _check_options(power, max_weight, reduction)
     if logits.ndim != 2:
         raise ACTError(f"act_loss: logits are [rows, classes], not of shape {list(logits.shape)}")
     check_rows(machine, human, selected, pi, rows=logits.shape[0], classes=logits.shape[1])
     log_probs = torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-    rows = -(_signed_target(log_probs, machine, human, selected, pi, power, max_weight) * log_probs).sum(dim=-1)
-    if non_negative:
-        rows = rows.clamp(min=0)
-    if reduction == "none":
-        return rows
-    return rows.sum() if reduction == "sum" else rows.mean()
+    believed = power * _one_hot(machine, log_probs)
+    truth = _one_hot(torch.where(selected.bool(), human, 0), log_probs)
+    weight = _over_pi(selected, pi, max_weight, log_probs)
+    # The difference first: it is exactly 0 for a confirmed row, which then keeps a weight of exactly 1.
+    target = believed + weight[:, None] * (truth - believed)
+    return _reduced(-(target * log_probs).sum(dim=-1), non_negative, reduction)
+
+
+def act_combine(
+    machine_losses: Tensor,
+    human_losses: Tensor,
+    selected: Tensor,
+    pi: Tensor,
+    *,
+    power: float = 1.0,
+    non_negative: bool = False,
+    max_weight: float | None = None,
+    reduction: str = "mean",
+) -> Tensor:
+    """
+    The ACT loss out of any loss of N rows against each of their labels: squared error, tokens of a text, and so on.
+
+        L_i = λ ℓ_m + (ℓ_h - λ ℓ_m) δ_i / π_i
+
+    For cross-entropy over classes [`act_loss`] is the same with one softmax and clearer errors. Beyond classes this is
+    ours: the paper has classification only. `non_negative` presumes that ℓ is 0 at best.
+
+    Args:
+        machine_losses (`Tensor` of shape `[N]`): ℓ_m, floating point.
+        human_losses (`Tensor` of shape `[N]`): ℓ_h. Read only where `selected`. Compute it with any finite label in
+            the other rows, such as the machine's: a NaN would stay out of the loss, but autograd carries it on.
+        selected, pi, power, non_negative, max_weight, reduction: as in [`act_loss`].
+
+    Returns:
+        `Tensor`: a scalar, or `[N]` for `"none"`, of the type and in the unit of `machine_losses`.
+
+    Raises:
+        ACTError: for an unknown reduction, a `power` or `max_weight` out of range, losses or labels that are not one a
+            row, and a selected row with `pi` outside (0, 1].
+
+    Example:
+
+    ```python
+    >>> machine_losses, human_losses = (prediction - machine) ** 2, (prediction - human) ** 2
+    >>> loss = act_combine(machine_losses, human_losses, selected, pi)
+    ```
+    """
+    _check_options(power, max_weight, reduction)
+    for name, values in (("human_losses", human_losses), ("selected", selected), ("pi", pi)):
+        if values.shape != machine_losses.shape or values.ndim != 1:
+            shapes = f"machine_losses have the shape {list(machine_losses.shape)}, but {name} {list(values.shape)}"
+            raise ACTError(f"act_combine: one loss a row is needed; {shapes}")
+    _check_pi(selected.bool(), pi)
+    believed = power * machine_losses
+    # Where nobody looked the human loss may be a NaN, which a weight of 0 would not silence.
+    gap = torch.where(selected.bool(), human_losses, believed) - believed
+    return _reduced(believed + _over_pi(selected, pi, max_weight, believed) * gap, non_negative, reduction)
 
 
 @dataclass(frozen=True)
@@ -112,19 +163,27 @@ class LossWeights:
 
 
 def loss_weights(
-    selected: ArrayLike, pi: ArrayLike, corrected: ArrayLike, power: float = 1.0, *, max_weight: float | None = None
+    selected: ArrayLike,
+    pi: ArrayLike,
+    corrected: ArrayLike,
+    power: ArrayLike = 1.0,
+    *,
+    max_weight: float | None = None,
 ) -> LossWeights:
     """
     The weights that [`act_loss`] gives to N rows, to look at before training.
 
     With w = δ/π: a corrected row has w on the human and λ(1 - w) on the machine label; any other row has λ + w(1 - λ)
-    on its one label, which is exactly 1 for λ = 1.
+    on its one label, which is exactly 1 for λ = 1. A soft machine label that gives the human one a share is corrected
+    by the rest.
 
     Args:
         selected (array of shape `[N]`): bool, δ.
         pi (array of shape `[N]`): float in [0, 1].
-        corrected (array of shape `[N]`): bool, whether the human label differs. Read only where `selected`.
-        power (`float`, *optional*, defaults to 1.0): λ.
+        corrected (array of shape `[N]`): bool, whether the human label differs, or float in [0, 1], how much of the
+            machine label is on others. Read only where `selected`.
+        power (`float` or array of shape `[N]`, *optional*, defaults to 1.0): λ, 0 for a row whose machine label says
+            nothing.
         max_weight (`float`, *optional*): clips δ/π.
 
     Returns:
@@ -133,14 +192,16 @@ def loss_weights(
     Raises:
         ACTError: for `power` or `max_weight` out of range, or a selected row with `pi` outside (0, 1].
     """
-    check_options(power, max_weight)
     chosen, chance = np.asarray(selected, dtype=bool), np.asarray(pi, dtype=float)
+    use = np.broadcast_to(np.asarray(power, dtype=float), chance.shape)
+    for bound in (use.min(initial=0), use.max(initial=0)):
+        check_options(float(bound), max_weight)
     _check_pi(chosen, chance)
     weight = np.where(chosen, 1 / np.where(chosen, chance, 1), 0).clip(max=_ceiling(max_weight))
-    wrong = np.asarray(corrected, dtype=bool) & chosen
-    on_truth = np.where(wrong, weight, power + weight * (1 - power))
-    on_machine = np.where(wrong, power * (1 - weight), 0)
-    return _summary(on_truth, on_machine, unreachable=int((chance == 0).sum()))
+    wrong = np.where(chosen, np.asarray(corrected, dtype=float), 0)
+    agreed = use * (1 - wrong)
+    on_truth = agreed + weight * (1 - agreed)
+    return _summary(on_truth, use * wrong * (1 - weight), unreachable=int((chance == 0).sum()))
 
 
 def check_options(power: float, max_weight: float | None) -> None:
@@ -177,22 +238,24 @@ def check_rows(
     _check_classes(human, chosen, classes, "human")
 
 
-def _signed_target(
-    like: Tensor,
-    machine: Tensor,
-    human: Tensor,
-    selected: Tensor,
-    pi: Tensor,
-    power: float,
-    max_weight: float | None,
-) -> Tensor:
+def _check_options(power: float, max_weight: float | None, reduction: str) -> None:
+    check_options(power, max_weight)
+    if reduction not in REDUCTIONS:
+        raise ACTError(f"no reduction {reduction!r}; there are {', '.join(map(repr, REDUCTIONS))}")
+
+
+def _over_pi(selected: Tensor, pi: Tensor, max_weight: float | None, like: Tensor) -> Tensor:
+    """δ/π, which is 0 where δ is 0, whatever π is."""
     chosen = selected.bool()
     # Dividing by 1 where nobody looked: 1/0 behind a where is still a NaN in the gradient of pi.
-    weight = torch.where(chosen, 1 / torch.where(chosen, pi, 1).to(like.dtype), 0).clamp(max=_ceiling(max_weight))
-    believed = power * _one_hot(machine, like)
-    truth = _one_hot(torch.where(chosen, human, 0), like)
-    # The difference first: it is exactly 0 for a confirmed row, which then keeps a weight of exactly 1.
-    return believed + weight[:, None] * (truth - believed)
+    return torch.where(chosen, 1 / torch.where(chosen, pi, 1).to(like.dtype), 0).clamp(max=_ceiling(max_weight))
+
+
+def _reduced(rows: Tensor, non_negative: bool, reduction: str) -> Tensor:
+    rows = rows.clamp(min=0) if non_negative else rows
+    if reduction == "none":
+        return rows
+    return rows.sum() if reduction == "sum" else rows.mean()
 
 
 def _ceiling(max_weight: float | None) -> float:
@@ -209,6 +272,9 @@ def _check_classes(labels: Tensor, used: Tensor, classes: int | None, name: str)
     if labels.ndim == 2:
         if classes is not None and labels.shape[1] != classes:
             raise ACTError(f"soft {name} labels have {labels.shape[1]} classes, but the model has {classes}")
+        total = labels.sum(dim=1)
+        good = (labels >= 0).all(dim=1) & (((total - 1).abs() < _SUM_TOLERANCE) | (total == 0))
+        _refuse(used & ~good, total, f"has a soft {name} label that is no distribution", "it sums to 1, or is all 0")
         return
     highest = "" if classes is None else classes - 1
     outside = labels < 0 if classes is None else (labels < 0) | (labels >= classes)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from transformers import Trainer, TrainingArguments
 
@@ -59,8 +60,9 @@ class ACTTrainer(Trainer):
     """
     A `transformers.Trainer` that trains with the ACT loss and evaluates with cross-entropy on `labels`.
 
-    The training set has the columns `act_label`, `act_human`, `act_selected` and `act_pi` as [`to_training`] leaves
-    them; `labels` in it are not looked at. Pass the tokenizer as `processing_class` to have batches padded.
+    The training set has the columns `act_label` (soft or not), `act_human`, `act_selected` and `act_pi` as
+    [`to_training`] leaves them; `labels` in it are not looked at. Pass the tokenizer as `processing_class` to have
+    batches padded.
 
     A step's loss is the sum over its rows divided by their number across all accumulated micro-batches and all
     processes, so the gradient does not depend on how a batch is split.
@@ -188,10 +190,16 @@ class ACTTrainer(Trainer):
     def _check_values(self, machine: Tensor, human: Tensor, selected: Tensor, pi: Tensor) -> None:
         classes = getattr(getattr(self.model, "config", None), "num_labels", None)
         check_rows(machine, human, selected, pi, rows=len(machine), classes=classes)
-        # Soft machine labels have no one label to differ from: each reviewed row counts as corrected.
-        corrected = human != machine if machine.ndim == 1 else torch.ones_like(selected)
-        arrays = (selected.numpy(), pi.numpy(), corrected.numpy())
-        self._warn(loss_weights(*arrays, self.args.power, max_weight=self.args.max_weight), rows=len(machine))
+        use, corrected = (self.args.power, human != machine) if machine.ndim == 1 else self._soft(machine, human)
+        weights = loss_weights(
+            selected.numpy(), pi.numpy(), np.asarray(corrected), np.asarray(use), max_weight=self.args.max_weight
+        )
+        self._warn(weights, rows=len(machine))
+
+    def _soft(self, machine: Tensor, human: Tensor) -> tuple[Tensor, Tensor]:
+        """How much each soft machine label is used, and how much of it is on other classes than the human one."""
+        agreed = machine.gather(1, human.clamp(min=0)[:, None])[:, 0]
+        return self.args.power * machine.sum(dim=1).clamp(max=1), (1 - agreed).clamp(min=0)
 
     def _warn(self, weights: LossWeights, *, rows: int) -> None:
         unbounded = weights.negative_share > 0.1 and not self.args.non_negative
@@ -209,12 +217,17 @@ class ACTTrainer(Trainer):
 
     def _check_label_names(self) -> None:
         """Both sets hold ids: with the names in another order the evaluation would be wrong without a sign of it."""
-        trained = _names(self.train_dataset, LABEL)
+        trained = _names(self.train_dataset, LABEL) or self._model_names()
         sets = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"eval": self.eval_dataset}
         for name, dataset in sets.items():
             gold = _names(dataset, GOLD) or _names(dataset, "label")
             if trained and gold and gold != trained:
                 raise ACTError(f"ACTTrainer: the {name} set has the labels {gold}, but {LABEL} has {trained}")
+
+    def _model_names(self) -> list[str] | None:
+        """Soft labels have no names; the model's, where somebody gave it some, are as good."""
+        names = list((getattr(getattr(self.model, "config", None), "id2label", None) or {}).values())
+        return None if names == [f"LABEL_{number}" for number in range(len(names))] else names
 
 
 @lru_cache

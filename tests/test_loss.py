@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from act_hf.errors import ACTError
-from act_hf.loss import MISSING, act_loss, loss_weights
+from act_hf.loss import MISSING, act_combine, act_loss, loss_weights
 
 
 torch.set_num_threads(1)
@@ -142,6 +142,113 @@ def test_unbiased_over_the_draws(power: float) -> None:
     assert abs(np.mean(losses) - aim) < 4 * error
 
 
+def test_a_class_that_no_label_names_is_pushed_down_and_nothing_breaks() -> None:
+    values = batch(9)
+    values |= {name: values[name].clamp(max=CLASSES - 2) for name in ("machine", "human")}
+    grad = gradient(act_loss(**values, non_negative=True), values["logits"])
+    assert torch.isfinite(grad).all()
+    assert (grad[:, -1] >= 0).all()
+    assert grad[:, -1].sum() > 0
+
+
+@pytest.mark.parametrize("power", [0.0, 0.4, 1.0])
+def test_a_machine_label_of_zeros_says_nothing(power: float) -> None:
+    """Every λ is λ = 0 then: human labels alone, weighted by 1/π."""
+    values = batch(10)
+    silent = {**values, "machine": torch.zeros(ROWS, CLASSES, dtype=torch.double)}
+    torch.testing.assert_close(act_loss(**silent, power=power), act_loss(**values, power=0))
+    on = values["selected"]
+    weighted = cross_entropy(values["logits"][on], values["human"][on], reduction="none") / values["pi"][on]
+    torch.testing.assert_close(act_loss(**silent, power=power, reduction="sum"), weighted.sum())
+
+
+class TestCombine:
+    """The same loss out of losses a row."""
+
+    def row_losses(self, values: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        labels = values["machine"], torch.where(values["selected"], values["human"], 0)
+        by_machine, by_human = (cross_entropy(values["logits"], label, reduction="none") for label in labels)
+        return by_machine, torch.where(values["selected"], by_human, torch.nan)
+
+    @given(
+        seed=st.integers(0, 1000),
+        power=st.floats(0, 1),
+        guard=st.booleans(),
+        ceiling=st.none() | st.floats(1, 20),
+        reduction=st.sampled_from(["mean", "sum", "none"]),
+    )
+    @settings(max_examples=40, deadline=None)
+    def test_cross_entropies_make_the_act_loss(self, seed, power, guard, ceiling, reduction) -> None:
+        values = batch(seed)
+        options = {"power": power, "non_negative": guard, "max_weight": ceiling, "reduction": reduction}
+        ours = act_combine(*self.row_losses(values), values["selected"], values["pi"], **options)
+        theirs = act_loss(**values, **options)
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+        grads = [gradient(loss.sum(), values["logits"]) for loss in (ours, theirs)]
+        torch.testing.assert_close(*grads, rtol=1e-9, atol=1e-10)
+
+    def test_squared_error_is_unbiased(self) -> None:
+        """A linear regression: loss and gradient over 4,000 draws, within 4.5 standard errors of all true values."""
+        random = np.random.default_rng(3)
+        features, weights = torch.tensor(random.normal(0, 1, (50, 3))), torch.zeros(3, dtype=torch.double)
+        truth = features @ torch.tensor([1.0, -1.0, 0.5], dtype=torch.double)
+        machine = truth + torch.tensor(random.normal(0.5, 0.5, 50))
+        pi = torch.tensor(random.uniform(0.1, 0.9, 50))
+        weights.requires_grad_()
+        aim = gradient(((features @ weights - truth) ** 2).mean(), weights)
+        grads = []
+        for drawn in torch.tensor(random.random((4000, 50))) < pi:
+            losses = [(features @ weights - target) ** 2 for target in (machine, torch.where(drawn, truth, 99.0))]
+            grads.append(gradient(act_combine(*losses, drawn, pi, power=0.8), weights))
+        stack = torch.stack(grads)
+        off = (stack.mean(0) - aim).abs() / (stack.std(0) / np.sqrt(4000))
+        assert off.max() < 4.5
+        assert (stack.std(0) / np.sqrt(4000)).max() < 0.05 * aim.abs().max()
+
+    def test_tokens_of_a_text(self) -> None:
+        """A tiny causal language model: the loss of a row is the cross-entropy of its answer's tokens."""
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+        model = LlamaForCausalLM(LlamaConfig(vocab_size=11, **sizes)).double()
+        machine, human = torch.randint(0, 11, (2, 6, 5))
+        machine[:, :2] = human[:, :2]  # the prompt
+
+        def losses(tokens: Tensor) -> Tensor:
+            logits = model(tokens).logits[:, 1:-1].transpose(1, 2)
+            return cross_entropy(logits, tokens[:, 2:], reduction="none").mean(dim=1)
+
+        selected, pi = torch.tensor([1, 1, 0, 0, 1, 0]).bool(), torch.tensor([1, 0.5, 0, 0.3, 1, 0.2]).double()
+        loss = act_combine(losses(machine), losses(human), selected, pi, reduction="sum")
+        by_hand = losses(human)[[0, 4]].sum() + losses(machine)[[2, 3, 5]].sum()
+        by_hand = by_hand + 2 * losses(human)[1] - losses(machine)[1]
+        torch.testing.assert_close(loss, by_hand)
+        grads = [torch.autograd.grad(value, model.lm_head.weight, retain_graph=True)[0] for value in (loss, by_hand)]
+        torch.testing.assert_close(*grads)
+
+    def test_a_human_loss_that_nobody_can_know_reaches_neither_loss_nor_gradient(self) -> None:
+        unknown = torch.tensor([torch.nan, torch.inf], requires_grad=True)
+        loss = act_combine(torch.ones(2), unknown, torch.zeros(2).bool(), torch.tensor([0.0, 0.5]))
+        assert loss == 1
+        assert (gradient(loss, unknown) == 0).all()
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"human_losses": torch.ones(2)}, r"machine_losses have the shape \[3\], but human_losses \[2\]"),
+            ({"selected": torch.ones(3, 1)}, r"but selected \[3, 1\]"),
+            ({"pi": torch.tensor([0.5, 0.0, 1.0])}, r"row 1 was selected with an impossible pi \(0.0\)"),
+            ({"power": 2}, "power is 2"),
+            ({"reduction": "all"}, "no reduction 'all'"),
+        ],
+    )
+    def test_errors(self, changes: dict, message: str) -> None:
+        values = {"machine_losses": torch.ones(3), "human_losses": torch.ones(3), "selected": torch.ones(3).bool()}
+        with pytest.raises(ACTError, match=message):
+            act_combine(**({**values, "pi": torch.ones(3)} | changes))
+
+
 class TestGuards:
     def one_corrected_row(self, **options: object) -> tuple[Tensor, Tensor]:
         """Machine said 0, the person 1, pi = 0.1; the model has moved far away from 0."""
@@ -199,6 +306,12 @@ class TestErrors:
         with pytest.raises(ACTError, match=message):
             act_loss(torch.zeros(3, 3), **{k: torch.tensor(v) for k, v in (values | change).items()}, **options)
 
+    @pytest.mark.parametrize("soft", [[[0.5, 0.2, 0.1]] * 3, [[1.2, -0.1, -0.1]] * 3, [[float("nan"), 0, 0]] * 3])
+    def test_a_soft_label_that_is_no_distribution(self, soft: list[list[float]]) -> None:
+        rest = torch.zeros(3, dtype=torch.long), torch.zeros(3, dtype=torch.bool), torch.ones(3)
+        with pytest.raises(ACTError, match=r"row 0 has a soft machine label that is no distribution .*3 of 3 rows"):
+            act_loss(torch.zeros(3, 3), torch.tensor(soft), *rest)
+
     def test_logits_of_another_shape(self) -> None:
         label = torch.tensor([0])
         with pytest.raises(ACTError, match=r"not of shape \[3\]"):
@@ -239,6 +352,24 @@ class TestLossWeights:
         weights = loss_weights(selected, selected.astype(float), np.arange(10) < 2)
         assert (weights.largest, weights.negative_share, weights.unreachable) == (1, 0, 6)
         assert weights.effective_rows == pytest.approx(10)
+
+    @given(seed=st.integers(0, 1000), power=st.floats(0, 1))
+    @settings(max_examples=20, deadline=None)
+    def test_soft_labels_and_ones_that_say_nothing(self, seed: int, power: float) -> None:
+        """The weight on the human label, and all that is on the others, of each reviewed row."""
+        values = batch(seed)
+        random = np.random.default_rng(seed)
+        soft = torch.tensor(random.dirichlet(np.ones(CLASSES), ROWS) * (random.random((ROWS, 1)) < 0.7))
+        on = values["selected"]
+        agreed = soft.gather(1, values["human"].clamp(min=0)[:, None])[:, 0]
+        use = power * soft.sum(1)
+        weights = loss_weights(on[on], values["pi"][on], (1 - agreed)[on], use[on])
+        weight = 1 / values["pi"][on][:, None]
+        target = power * soft[on] * (1 - weight)
+        target = target.scatter_add(1, values["human"][on][:, None], weight)
+        assert weights.largest == pytest.approx(target.max().item(), abs=1e-9)
+        negative = -target.clamp(max=0).sum().item()
+        assert weights.negative_share == pytest.approx(negative / target.abs().sum().item(), abs=1e-9)
 
     def test_max_weight_and_no_rows(self) -> None:
         assert loss_weights([True], [0.01], [True], max_weight=5).largest == 5

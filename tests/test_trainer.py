@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, List, Value
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
@@ -24,10 +24,10 @@ from transformers import (
     TrainingArguments,
 )
 
-from act_hf.columns import HUMAN, LABEL, PI, SELECTED
+from act_hf.columns import HUMAN, LABEL, LABEL_PROBS, PI, SELECTED
 from act_hf.errors import ACTError
 from act_hf.loss import act_loss
-from act_hf.trainer import COLUMNS, ACTConfig, ACTTrainer
+from act_hf.trainer import COLUMNS, ACTConfig, ACTTrainer, _warn_once
 from act_hf.training_set import to_evaluation, to_training
 
 
@@ -134,7 +134,36 @@ def expected_gradient(rows: slice, dataset: Dataset) -> torch.Tensor:
     model, part = tiny_model(), to_training(dataset, tiny_tokenizer())[rows]
     tokens = tiny_tokenizer().pad({k: v for k, v in part.items() if k not in COLUMNS}, return_tensors="pt")
     act_loss(model(**tokens).logits, *(torch.tensor(part[c]) for c in COLUMNS), non_negative=True).backward()
+    return flat_gradient(model)
+
+
+def flat_gradient(model: torch.nn.Module) -> torch.Tensor:
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def padded(source: Dataset, rows: Any) -> Any:
+    return tiny_tokenizer()([source["text"][row] for row in rows], padding=True, return_tensors="pt")
+
+
+def cross_entropy_gradient(source: Dataset, rows: Any, labels: list[int]) -> torch.Tensor:
+    model = tiny_model()
+    model(**padded(source, rows), labels=torch.tensor(labels)).loss.backward()
+    return flat_gradient(model)
+
+
+def first_gradient(output: Path, source: Dataset, mode: str, *, soft: bool = False, **options: Any) -> torch.Tensor:
+    """Of the first step of the trainer, on what to_training makes of the rows."""
+    made = trainer(output, to_training(source, tiny_tokenizer(), mode=mode, soft=soft), **options)
+    made.add_callback(seen := Gradients())
+    made.train()
+    return seen.steps[0]
+
+
+def soft(rows: int = 16, **changes: list[Any]) -> tuple[Dataset, list[list[float]]]:
+    """Reviewed rows whose annotator gave a probability of each label."""
+    probs = np.random.default_rng(1).dirichlet([1, 1, 1], rows).astype("float32").tolist()
+    values = {LABEL: [int(np.argmax(p)) for p in probs], **changes}
+    return reviewed(rows, **values).add_column(LABEL_PROBS, probs, feature=List(Value("float32"))), probs
 
 
 class TestGradient:
@@ -183,19 +212,45 @@ class TestGradient:
         assert made.predict(dataset).predictions.argmax(-1).max() < 2
         assert np.isfinite(made.evaluate()["eval_loss"])
 
-    @pytest.mark.parametrize("mode", ["human", "machine"])
-    def test_the_baselines_are_cross_entropy(self, tmp_path: Path, mode: str) -> None:
-        truth = reviewed()["label"][:]
-        dataset = to_training(reviewed(**{HUMAN: truth}), tiny_tokenizer(), mode=mode)
-        made = trainer(tmp_path, dataset)
-        made.add_callback(seen := Gradients())
-        made.train()
-        model, part = tiny_model(), dataset[:]
-        tokens = tiny_tokenizer().pad({k: v for k, v in part.items() if k not in COLUMNS}, return_tensors="pt")
-        labels = truth if mode == "human" else reviewed()[LABEL][:]
-        model(**tokens, labels=torch.tensor(labels)).loss.backward()
-        expected = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-        assert relative_error(seen.steps[0], expected) < 1e-6
+    @pytest.mark.parametrize("mode", ["human", "machine", "corrected"])
+    @pytest.mark.parametrize("power", [1.0, 0.3])
+    def test_the_baselines_are_cross_entropy(self, tmp_path: Path, mode: str, power: float) -> None:
+        source = reviewed(**{HUMAN: reviewed()["label"][:]}) if mode == "human" else reviewed()
+        machine, human = source[LABEL][:], source[HUMAN][:]
+        corrected = [m if h is None else h for m, h in zip(machine, human, strict=True)]
+        labels = {"human": human, "machine": machine, "corrected": corrected}[mode]
+        expected = cross_entropy_gradient(source, range(16), labels)
+        scale = power if mode == "machine" else 1  # nothing but machine labels, used by so much
+        assert relative_error(first_gradient(tmp_path, source, mode, power=power), scale * expected) < 1e-6
+
+    def test_the_naive_mix_is_one_set_of_both(self, tmp_path: Path) -> None:
+        source = reviewed()
+        seen = [row for row, label in enumerate(source[HUMAN]) if label is not None]
+        labels = source[LABEL][:] + [source[HUMAN][row] for row in seen]
+        expected = cross_entropy_gradient(source, [*range(16), *seen], labels)
+        ours = first_gradient(tmp_path, source, "mixed", per_device_train_batch_size=32, power=0.2)
+        assert relative_error(ours, expected) < 1e-6
+
+    @pytest.mark.parametrize("power", [1.0, 0.3])
+    def test_reviewed_rows_alone_are_lambda_0_on_fewer_rows(self, tmp_path: Path, power: float) -> None:
+        ours = first_gradient(tmp_path, reviewed(), "reviewed", power=power)
+        share = sum(reviewed()[SELECTED]) / 16
+        assert relative_error(share * ours, first_gradient(tmp_path, reviewed(), "act", power=0)) < 1e-6
+
+    @pytest.mark.parametrize("power", [1.0, 0.3])
+    def test_soft_machine_labels(self, tmp_path: Path, power: float) -> None:
+        """By the formula, row by row."""
+        source, probs = soft()
+        ours = first_gradient(tmp_path, source, "act", soft=True, power=power, non_negative=False)
+        model = tiny_model()
+        log_probs = model(**padded(source, range(16))).logits.log_softmax(-1)
+        losses = []
+        for row, values in enumerate(source):
+            by_machine = -power * (torch.tensor(probs[row]).float() * log_probs[row]).sum()
+            gap = -log_probs[row, values[HUMAN]] - by_machine if values[SELECTED] else 0
+            losses.append(by_machine + gap / values[PI])
+        torch.stack(losses).mean().backward()
+        assert relative_error(ours, flat_gradient(model)) < 1e-6
 
     def test_the_options_reach_the_loss(self, tmp_path: Path) -> None:
         dataset = to_training(reviewed(**{PI: [0.2] * 16}), tiny_tokenizer())
@@ -326,6 +381,24 @@ class TestColumns:
         with pytest.raises(ACTError, match=r"machine label that is no class \(2\); the classes are 0..1"):
             trainer(tmp_path, to_training(reviewed(), tiny_tokenizer()), model=tiny_model(2)).train()
 
+    def test_soft_labels_that_are_no_distribution(self, tmp_path: Path) -> None:
+        dataset = to_training(soft()[0], tiny_tokenizer(), soft=True)
+        probs = [[0.5, 0.1, 0.1], *dataset[LABEL][1:]]
+        broken = dataset.remove_columns(LABEL).add_column(LABEL, probs, feature=List(Value("float32")))
+        with pytest.raises(ACTError, match=r"row 0 has a soft machine label that is no distribution \(0.7.*sums to 1"):
+            trainer(tmp_path, broken).train()
+        with pytest.raises(ACTError, match="soft machine labels have 3 classes, but the model has 2"):
+            trainer(tmp_path, dataset, model=tiny_model(2)).train()
+
+    def test_with_soft_labels_the_names_are_those_of_the_model(self, tmp_path: Path) -> None:
+        model = tiny_model()
+        test = to_evaluation(reviewed(), tiny_tokenizer())
+        made = trainer(tmp_path, to_training(soft()[0], tiny_tokenizer(), soft=True), model=model, eval_dataset=test)
+        made.train()
+        model.config.id2label = dict(enumerate(NAMES[::-1]))
+        with pytest.raises(ACTError, match=r"the eval set has the labels \['no', 'yes', 'maybe'\]"):
+            made.train()
+
     def test_label_names_in_another_order_are_refused(self, tmp_path: Path) -> None:
         other = reviewed().cast_column("label", ClassLabel(names=NAMES[::-1]))
         made = trainer(
@@ -368,10 +441,10 @@ class TestOptions:
 
 class TestWarning:
     def warnings(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, dataset: Dataset, **options: Any
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture, dataset: Dataset, prepare: Any = None, **options: Any
     ) -> list[str]:
         with caplog.at_level(logging.WARNING, logger="act_hf.trainer"):
-            trainer(tmp_path, to_training(dataset, tiny_tokenizer()), **options).train()
+            trainer(tmp_path, to_training(dataset, tiny_tokenizer(), **(prepare or {})), **options).train()
         return [record.getMessage() for record in caplog.records if record.name == "act_hf.trainer"]
 
     def test_a_large_weight(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -388,6 +461,19 @@ class TestWarning:
         assert "largest weight 4.0" in message
         assert "non_negative=True" in message
         assert "max_weight" not in message
+
+    def test_soft_labels_and_reviewed_rows_alone(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """A soft label that is sure is a hard one; a row whose machine label says nothing has no negative weight."""
+        sure = [[float(label == number) for number in range(3)] for label in reviewed()[LABEL]]
+        source = reviewed(**{PI: [0.045] * 16}).add_column(LABEL_PROBS, sure, feature=List(Value("float32")))
+        said = {}
+        for name, options in {"hard": {}, "soft": {"soft": True}, "reviewed": {"mode": "reviewed"}}.items():
+            _warn_once.cache_clear()
+            caplog.clear()
+            said[name] = self.warnings(tmp_path, caplog, source, prepare=options, non_negative=False)
+        assert said["soft"] == said["hard"]
+        assert "largest weight 22.2, 42% of all weight negative" in said["hard"][0]
+        assert "largest weight 22.2, 0% of all weight negative" in said["reviewed"][0]
 
     def test_no_warning_with_the_guard_or_small_weights(
         self, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -433,6 +519,50 @@ class TestToTraining:
         rows = to_training(reviewed(3).select_columns(["text", LABEL]), tiny_tokenizer(), mode="machine")[:]
         assert (rows[HUMAN], rows[SELECTED]) == ([-100] * 3, [False] * 3)
 
+    def test_reviewed_rows_alone(self) -> None:
+        drawn = {SELECTED: [True, False, True, False], PI: [0.5, 0.1, 0.25, None]}
+        source = reviewed(4, text=["a", "b", "c", "d"], **{LABEL: [0, 1, 2, None], HUMAN: [2, None, 2, 1], **drawn})
+        rows = to_training(source, mode="reviewed")
+        assert rows["text"][:] == ["a", "c", "d"]
+        assert rows[LABEL][:] == [[0.0] * 3] * 3
+        assert (rows[HUMAN][:], rows[SELECTED][:], rows[PI][:]) == ([2, 2, 1], [True] * 3, [0.5, 0.25, 1.0])
+
+    def test_corrected_and_mixed(self) -> None:
+        source = reviewed(4, text=["a", "b", "c", "d"], **{LABEL: [0, 1, 2, None], HUMAN: [2, None, 2, 1]})
+        source = source.select_columns(["text", LABEL, HUMAN])
+        rows = to_training(source, mode="corrected")
+        assert (rows["text"][:], rows[LABEL][:]) == (["a", "b", "c", "d"], [2, 1, 2, 1])
+        rows = to_training(source, mode="mixed")
+        assert (rows["text"][:], rows[LABEL][:]) == (["a", "b", "c", "a", "c", "d"], [0, 1, 2, 2, 2, 1])
+        assert (rows[HUMAN][:], rows[SELECTED][:], rows[PI][:]) == (rows[LABEL][:], [True] * 6, [1.0] * 6)
+
+    @pytest.mark.parametrize("mode", ["act", "machine"])
+    def test_soft_labels(self, mode: str) -> None:
+        source, probs = soft()
+        rows = to_training(source, tiny_tokenizer(), mode=mode, soft=True)
+        assert rows[LABEL][:] == probs
+        hard = to_training(source, tiny_tokenizer(), mode=mode)
+        assert all(rows[name][:] == hard[name][:] for name in COLUMNS[1:])
+
+    def test_a_failed_row_that_was_reviewed_is_certain_among_soft_ones(self) -> None:
+        source, _ = soft(2, **{LABEL: [None, 1], HUMAN: [2, None], SELECTED: [False, False], PI: [None, 0.1]})
+        source = source.remove_columns(LABEL_PROBS)
+        source = source.add_column(LABEL_PROBS, [None, [0.25, 0.5, 0.25]], feature=List(Value("float32")))
+        rows = to_training(source, tiny_tokenizer(), soft=True)
+        assert rows[LABEL][:] == [[0.0, 0.0, 1.0], [0.25, 0.5, 0.25]]
+        assert (rows[HUMAN][:], rows[SELECTED][:]) == ([2, -100], [True, False])
+
+    def test_soft_labels_that_are_not_there(self) -> None:
+        source, _ = soft(3)
+        with pytest.raises(ACTError, match=r"no column 'act_label_probs'"):
+            to_training(reviewed(), soft=True)
+        with pytest.raises(ACTError, match="mode 'mixed' has no soft labels; soft=True is for act and machine"):
+            to_training(source, mode="mixed", soft=True)
+        gone = source.remove_columns(LABEL_PROBS)
+        gone = gone.add_column(LABEL_PROBS, [None, [1.0, 0.0, 0.0], None], feature=List(Value("float32")))
+        with pytest.raises(ACTError, match=r"2 of 3 rows have no act_label_probs, which soft=True needs"):
+            to_training(gone, soft=True)
+
     @pytest.mark.parametrize(
         ("changes", "options", "message"),
         [
@@ -444,6 +574,9 @@ class TestToTraining:
             ),
             ({HUMAN: [None] * 3, SELECTED: [True, False, True]}, {}, "2 of 3 rows are selected but have no act_human"),
             ({HUMAN: [0] * 3, PI: [None, 0.5, 0.5]}, {}, "1 of 3 rows have no act_pi; run sample"),
+            ({HUMAN: [None] * 3, SELECTED: [False] * 3}, {"mode": "reviewed"}, "and none is act_selected"),
+            ({LABEL: [None] * 3, HUMAN: [0, None, None]}, {"mode": "corrected"}, "2 of 3 rows have no act_label"),
+            ({LABEL: [None] * 3, HUMAN: [0, None, None]}, {"mode": "mixed"}, "2 of 3 rows have no act_label"),
             ({HUMAN: [1, None, None]}, {"mode": "human"}, "2 of 3 rows have no act_human"),
             ({LABEL: [1, None, 1], HUMAN: [0] * 3}, {"mode": "machine"}, "1 of 3 rows have no act_label"),
             ({}, {"text": "body"}, "no text column 'body'; the columns with strings are 'text'"),

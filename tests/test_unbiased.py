@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pytest
@@ -53,6 +54,11 @@ class Population:
 
 def systematic(pi: np.ndarray, draws: int = DRAWS) -> Tensor:
     """`[draws, N]`: the draws that `sample` makes."""
+    return _systematic(tuple(pi), draws)
+
+
+@cache
+def _systematic(pi: tuple[float, ...], draws: int) -> Tensor:
     return torch.tensor(np.stack([draw(pi, seed=(7, number)) for number in range(draws)]))
 
 

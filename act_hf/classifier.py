@@ -1,7 +1,8 @@
-"""Train a text classifier on a reviewed data set, in one call."""
+"""Train a classifier on a reviewed data set, in one call."""
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 from transformers import (
+    AutoImageProcessor,
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
+    AutoModelForVisualQuestionAnswering,
+    AutoProcessor,
     PrinterCallback,
     ProgressCallback,
     set_seed,
@@ -18,15 +24,21 @@ from transformers import (
 
 from act_hf.columns import class_names, require
 from act_hf.errors import ACTError, one_line
+from act_hf.inputs import Shown, shown_columns
 from act_hf.models.embedded import model_source
 from act_hf.models.weights import load_tokenizer
+from act_hf.power import power_from_gradients, power_from_held_out
 from act_hf.trainer import ACTConfig, ACTTrainer
-from act_hf.training_set import text_column, to_evaluation, to_training
+from act_hf.training_set import COLUMNS, plain_columns, to_evaluation, to_training
 
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from datasets import Dataset
     from transformers import EvalPrediction
+
+logger = logging.getLogger(__name__)
 
 _DEFAULTS: dict[str, Any] = {
     "num_train_epochs": 3,
@@ -41,13 +53,20 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
+_IMAGE_DEFAULTS = {"train_sampling_strategy": "random"}  # pixels have no length to group by
+POWER_RULES = ("gradients", "held_out")
+
+
 def train_classifier(
     dataset: Dataset,
     base: str,
     output_dir: str | Path | None = None,
     *,
     mode: str = "act",
+    soft: bool = False,
+    power: float | str = 1.0,
     text: str | None = None,
+    image: str | None = None,
     evaluation: Dataset | None = None,
     label: str = "label",
     max_length: int = 128,
@@ -56,51 +75,115 @@ def train_classifier(
     **options: Any,
 ) -> ACTTrainer:
     """
-    Fine-tunes a pretrained encoder on a reviewed data set, with the ACT loss.
+    Fine-tunes a pretrained model on a reviewed data set, with the ACT loss.
+
+    What the data set was annotated for decides the kind: a text (`AutoModelForSequenceClassification`), an image
+    (`AutoModelForImageClassification`), or an image and a question about it (`AutoModelForVisualQuestionAnswering`,
+    ViLT in transformers, with an output a label). For images, augmentation is yours: see [`to_training`].
 
     Args:
         dataset (`Dataset`): reviewed rows; see [`to_training`] for the columns that `mode` needs.
-        base (`str`): `"minilm"` for the embedded one, or a Hub id or folder of a text encoder.
-        output_dir (`str` or `Path`, *optional*): where the trained model and its tokenizer are saved. They are not by
-            default.
-        mode (`str`, *optional*, defaults to `"act"`): `"act"`, or a baseline: `"human"` or `"machine"` labels alone.
-        text (`str`, *optional*): the column with the text; see [`text_column`].
+        base (`str`): a Hub id or folder of a model of that kind, or `"minilm"`, the embedded one for text.
+        output_dir (`str` or `Path`, *optional*): where the trained model and its tokenizer or processor are saved.
+            They are not by default.
+        mode (`str`, *optional*, defaults to `"act"`): `"act"`, or a baseline: `"human"`, `"machine"`, `"reviewed"`,
+            `"corrected"` or `"mixed"`; see [`to_training`].
+        soft (`bool`, *optional*, defaults to `False`): takes `act_label_probs` for the machine label.
+        power (`float` or `str`, *optional*, defaults to 1.0): λ in [0, 1], how much the machine labels are used; or
+            how to choose it for mode `"act"`. `"gradients"`: the one with which the gradient varies least
+            ([`power_from_gradients`]), by a pilot, a model trained for an epoch at most with λ = 1, since the logits
+            of an untrained head say nothing about the rows. `"held_out"`: the best of 0, 0.5 and 1 on reviewed rows
+            left out of the training ([`power_from_held_out`]), which takes nine trainings more. What was chosen is
+            `trainer.args.power`.
+        text (`str`, *optional*): the column with the text, or the question; see [`to_training`].
+        image (`str`, *optional*): the column with the image.
         evaluation (`Dataset`, *optional*): rows with true labels. `trainer.evaluate()` then gives `eval_accuracy`.
         label (`str`, *optional*, defaults to `"label"`): the column of `evaluation` with the true labels, a
             `ClassLabel` with the same names in the same order, or text.
-        max_length (`int`, *optional*, defaults to 128): tokens a row.
+        max_length (`int`, *optional*, defaults to 128): tokens a row, or as many as the model reads if that is less.
         trained_layers (`int`, *optional*): trains only the last so many layers and the head. Much faster on a CPU.
             Trains everything by default.
         seed (`int`, *optional*, defaults to 0): of the new head, the order of rows and dropout.
-        options: anything that [`ACTConfig`] takes, such as `learning_rate`, `num_train_epochs`, `power`.
+        options: anything else that [`ACTConfig`] takes, such as `learning_rate`, `num_train_epochs`, `non_negative`.
 
     Returns:
         [`ACTTrainer`]: trained; the model is `trainer.model`.
 
     Raises:
-        ACTError: for a base that does not load, and for what [`to_training`] and [`ACTTrainer`] refuse.
+        ACTError: for a base that does not load, an unknown rule for `power` or one in a baseline, and for what
+            [`to_training`] and [`ACTTrainer`] refuse.
     """
     require(dataset, [], stage="train")
-    set_seed(seed)
+    _check_rule(power, mode)
     names = class_names(dataset, "act_human" if mode == "human" else "act_label")
     test = None if evaluation is None else _with_ids(evaluation, label, names)
-    model, tokenizer = _load(base, names)
-    if trained_layers is not None:
-        _freeze(model, trained_layers)
-    tokens: dict[str, Any] = {"text": text_column(dataset, text), "max_length": max_length}
-    trainer = ACTTrainer(
-        model,
-        ACTConfig(str(output_dir or Path(tempfile.gettempdir()) / "act_hf"), seed=seed, **{**_DEFAULTS, **options}),
-        train_dataset=to_training(dataset, tokenizer, mode=mode, **tokens),
-        eval_dataset=None if test is None else to_evaluation(test, tokenizer, label=label, **tokens),
-        processing_class=tokenizer,
-        compute_metrics=_accuracy,
-    )
-    _quieten(trainer)
-    trainer.train()
+    shown = shown_columns(dataset, text=text, image=image)
+    model, processor = _load(base, names, shown, trained_layers, seed)
+    length = min(max_length, getattr(model.config, "max_position_embeddings", max_length))
+    read: dict[str, Any] = {"text": shown.text, "image": shown.image, "max_length": length}
+    rows = to_training(dataset, processor, mode=mode, soft=soft, **read)
+    settings = {**_DEFAULTS, **(_IMAGE_DEFAULTS if shown.image else {}), **options, "seed": seed}
+    settings["output_dir"] = str(output_dir or Path(tempfile.gettempdir()) / "act_hf")
+
+    def trained(model: Any, rows: Dataset, use: float, *, test: Dataset | None = None, **fewer: Any) -> ACTTrainer:
+        config = ACTConfig(**{**settings, **fewer, "power": use})
+        measured = None if test is None else to_evaluation(test, processor, label=label, **read)
+        trainer = ACTTrainer(
+            model,
+            config,
+            train_dataset=rows,
+            eval_dataset=measured,
+            processing_class=processor,
+            compute_metrics=_accuracy,
+        )
+        _quieten(trainer)
+        trainer.train()
+        return trainer
+
+    def pilot(rows: Dataset, use: float, **fewer: Any) -> ACTTrainer:
+        return trained(_load(base, names, shown, trained_layers, seed)[0], rows, use, **fewer)
+
+    trainer = trained(model, rows, _chosen_power(power, rows, pilot, settings), test=test)
     if output_dir is not None:
         trainer.save_model(str(output_dir))
     return trainer
+
+
+def _check_rule(power: float | str, mode: str) -> None:
+    if not isinstance(power, str):
+        return
+    if power not in POWER_RULES:
+        raise ACTError(f"power={power!r} is neither a number in [0, 1] nor one of {', '.join(map(repr, POWER_RULES))}")
+    if mode != "act":
+        raise ACTError(f"power={power!r} chooses the lambda of mode 'act', not of the baseline {mode!r}")
+
+
+def _chosen_power(
+    power: float | str, rows: Dataset, pilot: Callable[..., ACTTrainer], settings: dict[str, Any]
+) -> float:
+    if not isinstance(power, str):
+        return power
+    columns = plain_columns(rows, COLUMNS)
+    machine, human, selected, pi = (torch.tensor(columns[name]) for name in COLUMNS)
+    if power == "gradients":
+        epochs = min(1, settings["num_train_epochs"])
+        logits = _logits(pilot(rows, 1.0, num_train_epochs=epochs), rows)
+        chosen = power_from_gradients(logits, machine, human, selected, pi)
+    else:
+
+        def losses(use: float, training: Any, held_out: Any) -> Any:
+            logits = _logits(pilot(rows.select(training), use), rows.select(held_out))
+            return cross_entropy(logits, human[held_out], reduction="none").numpy()
+
+        chosen = power_from_held_out(losses, selected.numpy(), pi.numpy(), seed=settings["seed"])
+    logger.info("power %.3f, chosen by %r", chosen, power)
+    return chosen
+
+
+def _logits(trainer: ACTTrainer, rows: Dataset) -> torch.Tensor:
+    """Of each row, in order: grouped by length they would come in another one."""
+    trainer.args.train_sampling_strategy = "sequential"
+    return torch.tensor(trainer.predict(rows).predictions)
 
 
 class _Bar(ProgressCallback):
@@ -131,16 +214,33 @@ def _with_ids(evaluation: Dataset, column: str, names: list[str]) -> Dataset:
     return encoded
 
 
-def _load(base: str, names: list[str]) -> tuple[Any, Any]:
+def _load(base: str, names: list[str], shown: Shown, trained_layers: int | None, seed: int) -> tuple[Any, Any]:
+    """A model with a new head, the same for the same seed, and what prepares its input."""
+    set_seed(seed)
+    kind, factory, load_processor, options = _kind(shown)
     source = model_source(base)
     labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=len(names), **labels)
-        return model, load_tokenizer(source)
+        model = factory.from_pretrained(source, num_labels=len(names), **labels, **options)
+        processor = load_processor(source)
     except Exception as error:  # whatever a broken file makes of itself
-        raise ACTError(
-            f"cannot load the base model {base!r}: {one_line(error)} (minilm, a Hub id, or a folder)"
-        ) from error
+        raise ACTError(f"cannot load the base model {base!r}: {one_line(error)} ({kind})") from error
+    if trained_layers is not None:
+        _freeze(model, trained_layers)
+    return model, processor
+
+
+def _kind(shown: Shown) -> tuple[str, Any, Callable[[str], Any], dict[str, Any]]:
+    """What the base model has to be, the classes that load it and its processor, and how."""
+    if shown.image is None:
+        return "a text encoder: minilm, a Hub id, or a folder", AutoModelForSequenceClassification, load_tokenizer, {}
+    # Nearly every model of images comes with a head for other labels.
+    options = {"ignore_mismatched_sizes": True}
+    if shown.text is None:
+        image = "an image classifier: a Hub id or a folder"
+        return image, AutoModelForImageClassification, AutoImageProcessor.from_pretrained, options
+    both = "a model of images and questions, such as ViLT: a Hub id or a folder"
+    return both, AutoModelForVisualQuestionAnswering, AutoProcessor.from_pretrained, options
 
 
 def _freeze(model: Any, trained_layers: int) -> None:

@@ -84,8 +84,8 @@ def act_loss(
         raise ACTError(f"act_loss: logits are [rows, classes], not of shape {list(logits.shape)}")
     check_rows(machine, human, selected, pi, rows=logits.shape[0], classes=logits.shape[1])
     log_probs = torch.log_softmax(logits, dim=-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-    believed = power * _one_hot(machine, log_probs)
-    truth = _one_hot(torch.where(selected.bool(), human, 0), log_probs)
+    believed = power * as_distribution(machine, log_probs)
+    truth = as_distribution(torch.where(selected.bool(), human, 0), log_probs)
     weight = _over_pi(selected, pi, max_weight, log_probs)
     # The difference first: it is exactly 0 for a confirmed row, which then keeps a weight of exactly 1.
     target = believed + weight[:, None] * (truth - believed)
@@ -262,7 +262,8 @@ def _ceiling(max_weight: float | None) -> float:
     return math.inf if max_weight is None else max_weight
 
 
-def _one_hot(labels: Tensor, like: Tensor) -> Tensor:
+def as_distribution(labels: Tensor, like: Tensor) -> Tensor:
+    """Labels as numbers a class, `[N, K]`, in the type of `like`: class ids become one-hot, soft labels stay."""
     if labels.ndim == 2:
         return labels.to(like.dtype)
     return torch.zeros_like(like).scatter_(1, labels[:, None], 1)

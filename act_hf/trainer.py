@@ -62,7 +62,7 @@ class ACTTrainer(Trainer):
 
     The training set has the columns `act_label` (soft or not), `act_human`, `act_selected` and `act_pi` as
     [`to_training`] leaves them; `labels` in it are not looked at. Pass the tokenizer as `processing_class` to have
-    batches padded.
+    batches padded. Of a data set with a transform (`Dataset.with_transform`) no columns are removed.
 
     A step's loss is the sum over its rows divided by their number across all accumulated micro-batches and all
     processes, so the gradient does not depend on how a batch is split.
@@ -163,6 +163,10 @@ class ACTTrainer(Trainer):
             super()._set_signature_columns_if_needed()
             known: list[str] = self._signature_columns or []
             self._signature_columns = [*dict.fromkeys([*known, *COLUMNS, GOLD])]  # type: ignore[assignment]
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        # What a transform makes of a row reaches the model; it may read columns that the model does not know.
+        return dataset if dataset.format["type"] == "custom" else super()._remove_unused_columns(dataset, description)
 
     def _act_loss(self, logits: Tensor, values: dict[str, Tensor]) -> Tensor:
         return act_loss(

@@ -6,16 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from act_hf.columns import HUMAN, LABEL, LABEL_PROBS, PI, PREFIX, SELECTED, add_columns, class_names, require
 from act_hf.errors import ACTError
+from act_hf.inputs import Shown, model_inputs, shown_columns
 from act_hf.loss import MISSING
-from act_hf.records import recorded_task, stage_records
 
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from datasets import Dataset
-    from transformers import PreTrainedTokenizerBase
+    from datasets import Dataset, Features
+    from transformers import PreTrainedTokenizerBase, ProcessorMixin
+    from transformers.image_processing_utils import BaseImageProcessor
 
+    Processor = PreTrainedTokenizerBase | BaseImageProcessor | ProcessorMixin
     Rows = dict[str, list[Any]]
     Filled = tuple[list[int] | None, Rows]  # which rows, in which order (all of them: None), and their four columns
 
@@ -25,9 +27,10 @@ GOLD = "labels"
 
 def to_training(
     dataset: Dataset,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    processor: Processor | None = None,
     *,
     text: str | None = None,
+    image: str | None = None,
     max_length: int = 128,
     mode: str = "act",
     soft: bool = False,
@@ -55,10 +58,13 @@ def to_training(
 
     Args:
         dataset (`Dataset`): N rows with the act columns that `mode` needs.
-        tokenizer (`PreTrainedTokenizerBase`, *optional*): turns `text` into the model's columns, unpadded, and only
-            those stay. Without it the columns that do not belong to act_hf stay as they are (add a `with_transform`
-            for images afterwards, with `remove_unused_columns=False`).
-        text (`str`, *optional*): the column with the text; see [`text_column`].
+        processor (*optional*): what turns `text` and `image` into the model's columns, of which only those stay. A
+            tokenizer makes tokens at once, unpadded. An image processor, or a processor of images and questions, is
+            applied whenever a batch is read: no pixels are stored. Without it the columns that do not belong to act_hf
+            stay as they are (augmentation is a `with_transform` of yours, which returns the four columns too).
+        text (`str`, *optional*): the column with the text, or the question about the image.
+        image (`str`, *optional*): the column with the image. Without `text` and `image` the columns are those that the
+            data set was annotated for, or the only one with strings.
         max_length (`int`, *optional*, defaults to 128): tokens a row, longer ones are cut.
         mode (`str`, *optional*, defaults to `"act"`): one of the table above.
         soft (`bool`, *optional*, defaults to `False`): takes `act_label_probs` for the machine label, in the modes
@@ -91,14 +97,16 @@ def to_training(
     chosen = dataset if kept is None else dataset.select(kept)
     # -100 is none of the ids that a ClassLabel accepts.
     kinds = {LABEL: kind, HUMAN: Value("int64"), SELECTED: Value("bool"), PI: Value("float32")}
-    return add_columns(_model_columns(chosen, tokenizer, text, max_length), values, Features(kinds))
+    shown = None if processor is None else shown_columns(dataset, text=text, image=image)
+    return _with_values(chosen, values, Features(kinds), processor, shown, max_length)
 
 
 def to_evaluation(
     dataset: Dataset,
-    tokenizer: PreTrainedTokenizerBase | None = None,
+    processor: Processor | None = None,
     *,
     text: str | None = None,
+    image: str | None = None,
     label: str = "label",
     max_length: int = 128,
 ) -> Dataset:
@@ -107,7 +115,7 @@ def to_evaluation(
 
     Args:
         dataset (`Dataset`): N rows.
-        tokenizer, text, max_length: as in [`to_training`].
+        processor, text, image, max_length: as in [`to_training`].
         label (`str`, *optional*, defaults to `"label"`): the `ClassLabel` column with the true labels.
 
     Returns:
@@ -116,13 +124,14 @@ def to_evaluation(
     Raises:
         ACTError: for a missing column, one that is no `ClassLabel`, and rows without a label.
     """
+    from datasets import Features
+
     class_names(dataset, label)
     gold = plain_columns(dataset, [label])[label]
     _refuse([value is None for value in gold], f"have no {label!r}; filter them out", stage="to_evaluation")
-    kept = _model_columns(
-        dataset.remove_columns([label]) if tokenizer is None else dataset, tokenizer, text, max_length
-    )
-    return add_columns(kept, {GOLD: gold}, {GOLD: dataset.features[label]})
+    shown = None if processor is None else shown_columns(dataset, text=text, image=image)
+    rest, feature = dataset.remove_columns([label]), Features({GOLD: dataset.features[label]})
+    return _with_values(rest, {GOLD: gold}, feature, processor, shown, max_length)
 
 
 def _act(rows: Rows) -> Filled:
@@ -231,52 +240,19 @@ def _shared_names(dataset: Dataset, labelled: list[str]) -> list[str]:
     return names[0]
 
 
-def _model_columns(
-    dataset: Dataset, tokenizer: PreTrainedTokenizerBase | None, text: str | None, max_length: int
+def _with_values(
+    dataset: Dataset, values: Rows, features: Features, processor: Processor | None, shown: Shown | None, length: int
 ) -> Dataset:
-    if tokenizer is None:
-        return dataset.remove_columns([name for name in dataset.column_names if name.startswith(PREFIX)])
-    from datasets.fingerprint import generate_random_fingerprint
-
-    column = text_column(dataset, text)
-
-    def tokens(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        texts = [value or "" for value in batch[column]]
-        return dict(tokenizer(texts, truncation=True, max_length=max_length))
-
-    return dataset.with_format(None).map(
-        tokens,
-        batched=True,
-        remove_columns=dataset.column_names,
-        desc="tokenize",
-        # Tokenizing is quicker than finding out whether it was done before: that pickles the tokenizer.
-        load_from_cache_file=False,
-        new_fingerprint=generate_random_fingerprint(),
-    )
-
-
-def text_column(dataset: Dataset, text: str | None = None) -> str:
-    """
-    The column to train on: `text`, or the one that the data set was annotated for, or the only one with strings.
-
-    Raises:
-        ACTError: when it is not there or not to be told, or the task has a question, which a text classifier would not
-            see.
-    """
-    strings = [
-        name
-        for name, feature in dataset.features.items()
-        if not name.startswith(PREFIX) and getattr(feature, "dtype", None) in ("string", "large_string")
-    ]
-    task = recorded_task(dataset) if stage_records(dataset, "annotate") else None
-    if text is None and task and (task.question or task.image):
-        raise ACTError(f"the task shows {', '.join(task.columns)}; name the one column with text to train on (text=)")
-    told = text or (task.text if task else None)
-    choices = [told] if told else ["text"] if "text" in strings else strings
-    if len(choices) != 1 or choices[0] not in strings:
-        asked = f"no text column {told!r}" if told else "which column is the text? Give text="
-        raise ACTError(f"{asked}; the columns with strings are {', '.join(map(repr, strings)) or 'none'}")
-    return choices[0]
+    """The columns that the model reads, and `values` beside them."""
+    if processor is None or shown is None:
+        ours = [name for name in dataset.column_names if name.startswith(PREFIX)]
+        return add_columns(dataset.remove_columns(ours), values, features)
+    if shown.image is None:
+        tokens = model_inputs(dataset, processor, shown, max_length=length, kept=values)
+        return add_columns(tokens, values, features)
+    read = [name for name in (shown.image, shown.text) if name]
+    rows = add_columns(dataset.with_format(None).select_columns(read), values, features)
+    return model_inputs(rows, processor, shown, max_length=length, kept=values)
 
 
 def plain_columns(dataset: Any, columns: Iterable[str]) -> dict[str, list[Any]]:

@@ -20,8 +20,18 @@ if TYPE_CHECKING:
 def train(
     source: Input,
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The folder for the model.")],
-    base: Annotated[str, typer.Option(help="minilm, or a Hub id or folder of a text encoder.")] = "minilm",
-    mode: Annotated[str, typer.Option(help="act, or a baseline: human or machine labels alone.")] = "act",
+    base: Annotated[
+        str, typer.Option(help="minilm, or a Hub id or folder: a text encoder, or an image model.")
+    ] = "minilm",
+    mode: Annotated[
+        str, typer.Option(help="act, or a baseline: human, machine, reviewed, corrected or mixed labels.")
+    ] = "act",
+    soft: Annotated[
+        bool, typer.Option("--soft", help="Machine labels as probabilities, where there are some.")
+    ] = False,
+    power: Annotated[
+        str, typer.Option(help="Use of the machine labels, 0 to 1; or how to choose it: gradients or held_out.")
+    ] = "1",
     text: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
     evaluation: Annotated[str | None, typer.Option(help=f"Rows with true labels: {DATA}.")] = None,
     label: Annotated[str, typer.Option(help="The column of --evaluation with the true labels.")] = "label",
@@ -34,7 +44,7 @@ def train(
     split: Split = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Train a text classifier on machine and human labels together, with the ACT loss."""
+    """Train a classifier of texts or images on machine and human labels together, with the ACT loss."""
     from act_hf.classifier import train_classifier
     from act_hf.files import check_replaceable, read_dataset, written_whole
     from act_hf.records import stage_records
@@ -43,6 +53,7 @@ def train(
     test = read_dataset(evaluation) if evaluation else None
     options: dict[str, Any] = {"num_train_epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     options |= {"trained_layers": trained_layers, "mode": mode, "text": text, "evaluation": test, "label": label}
+    options |= {"soft": soft, "power": _power(power)}
     dataset = read_dataset(source, split=split)
     dataset = _without_lost_rows(dataset)
     with written_whole(target, "the model") as folder:
@@ -50,7 +61,10 @@ def train(
         if test is not None:
             accuracy = trainer.evaluate()["eval_accuracy"]
             result = {"method": mode, "seed": seed, "rows": len(dataset), "accuracy": accuracy}
+            result |= {"power": trainer.args.power, "soft": soft} if mode == "act" else {}
             (folder / "act_result.json").write_text(json.dumps(result), encoding="utf-8")
+    if isinstance(options["power"], str):
+        say(f"power {trainer.args.power:.3f}, chosen by {power}")
     if test is not None:
         simulated = any(record["simulated"] for record in stage_records(dataset, "review"))
         by = " (reviewed by a simulation)" if simulated and mode != "machine" else ""
@@ -87,6 +101,13 @@ def _without_lost_rows(dataset: Dataset) -> Dataset:
         say(f"{len(dataset) - len(known)} of {len(dataset)} rows have no label by machine or person and are left out")
         return dataset.select(known)
     return dataset
+
+
+def _power(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _results(paths: list[Path]) -> list[dict[str, Any]] | None:

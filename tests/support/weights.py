@@ -220,6 +220,41 @@ def save_tiny_bert(folder: Path, *, layers: int = 3) -> Path:
     return folder
 
 
+TINY_LAYERS = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "image_size": 16,
+    "patch_size": 4,
+}
+
+
+def save_tiny_vit(folder: Path, *, labels: int = 5) -> Path:
+    """A random ViT with a head for other labels, as image models come, and its image processor, saved to `folder`."""
+    import torch
+    from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
+
+    torch.manual_seed(0)
+    ViTForImageClassification(ViTConfig(num_labels=labels, **TINY_LAYERS)).save_pretrained(folder)
+    ViTImageProcessor(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+def save_tiny_vilt(folder: Path) -> Path:
+    """A random ViLT that reads 8 tokens, and its processor of images and questions, saved to `folder`."""
+    import torch
+    from transformers import BertTokenizerFast, ViltConfig, ViltForQuestionAnswering, ViltImageProcessor, ViltProcessor
+
+    torch.manual_seed(0)
+    vocabulary = {word: i for i, word in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS])}
+    config = ViltConfig(vocab_size=len(vocabulary), max_position_embeddings=8, num_labels=3, **TINY_LAYERS)
+    ViltForQuestionAnswering(config).save_pretrained(folder)
+    pixels = ViltImageProcessor(size={"shortest_edge": 16}, size_divisor=4)
+    ViltProcessor(pixels, BertTokenizerFast(vocab=vocabulary)).save_pretrained(folder)
+    return folder
+
+
 def plain_scores(model: Any, request: ScoreRequest) -> list[float]:
     """What [`LocalModel`] has to give: one forward pass per continuation, alone, without cache, mask or padding."""
     import torch

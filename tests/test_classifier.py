@@ -1,16 +1,20 @@
 """Training a text classifier in one call, on an encoder small enough to train in a moment."""
 
+from itertools import combinations
+
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, List, Value
 from support.weights import WORDS, save_tiny_bert
 from transformers import AutoModelForSequenceClassification, BertModel
 
 from act_hf.classifier import train_classifier
-from act_hf.columns import HUMAN, LABEL, PI, SELECTED
+from act_hf.columns import HUMAN, LABEL, LABEL_PROBS, PI, SELECTED
 from act_hf.errors import ACTError
+from act_hf.power import power_from_gradients
 from act_hf.records import add_record
 from act_hf.task import Task
+from act_hf.training_set import COLUMNS
 
 
 torch.set_num_threads(1)
@@ -50,10 +54,12 @@ def base(tmp_path_factory) -> str:
 
 
 class TestModes:
-    @pytest.mark.parametrize("mode", ["act", "machine"])
-    def test_with_reviewed_rows(self, base, mode):
+    @pytest.mark.parametrize(
+        ("mode", "steps"), [("act", 3), ("machine", 3), ("reviewed", 2), ("corrected", 3), ("mixed", 5)]
+    )
+    def test_with_reviewed_rows(self, base, mode, steps):
         trainer = train_classifier(reviewed(), base, mode=mode, **QUICK)
-        assert trainer.state.global_step == 3
+        assert trainer.state.global_step == steps
         assert list(trainer.model.config.id2label.values()) == NAMES
 
     def test_human_labels_alone(self, base):
@@ -61,8 +67,15 @@ class TestModes:
         assert train_classifier(everyone, base, mode="human", **QUICK).state.global_step == 2
 
     def test_they_learn_from_different_labels(self, base):
-        modes = [weights(train_classifier(reviewed(), base, mode=mode, **QUICK)) for mode in ("act", "machine")]
-        assert not same(*modes)
+        names = ("act", "machine", "reviewed", "corrected", "mixed")
+        modes = [weights(train_classifier(reviewed(), base, mode=mode, **QUICK)) for mode in names]
+        assert not any(same(one, other) for one, other in combinations(modes, 2))
+
+    def test_soft_labels(self, base):
+        probs = [[0.6, 0.4] if label == 0 else [0.3, 0.7] for label in reviewed()[LABEL]]
+        rows = reviewed().add_column(LABEL_PROBS, probs, feature=List(Value("float32")))
+        hard, soft = (weights(train_classifier(rows, base, soft=on, **QUICK)) for on in (False, True))
+        assert not same(hard, soft)
 
     @pytest.mark.parametrize(
         ("dataset", "options", "says"),
@@ -94,6 +107,49 @@ class TestModes:
         other = reviewed().cast_column("label", ClassLabel(names=NAMES[::-1]))
         with pytest.raises(ACTError, match=r"the eval set has the labels \['bad', 'good'\]"):
             train_classifier(reviewed(), base, tmp_path / "model", evaluation=other, **QUICK)
+
+
+class TestPower:
+    def test_from_gradients_is_that_of_a_pilot_with_lambda_1(self, base):
+        options = {**QUICK, "num_train_epochs": 2, "learning_rate": 1e-3}
+        trainer = train_classifier(reviewed(), base, power="gradients", **options)
+        pilot = train_classifier(reviewed(), base, **{**options, "num_train_epochs": 1})
+        pilot.args.train_sampling_strategy = "sequential"
+        rows = pilot.train_dataset
+        logits = torch.tensor(pilot.predict(rows).predictions)
+        expected = power_from_gradients(logits, *(torch.tensor(rows[name][:]) for name in COLUMNS))
+        assert 0 < expected < 1
+        assert trainer.args.power == pytest.approx(expected)
+        alone = train_classifier(reviewed(), base, power=trainer.args.power, **options)
+        assert same(weights(trainer), weights(alone))  # the pilot leaves no trace
+
+    @pytest.mark.parametrize(("always_wrong", "chosen"), [(True, 0.0), (False, 1.0)])
+    def test_from_held_out_rows(self, base, always_wrong, chosen):
+        """A machine that is always wrong is best not used; one that is always right is, when few rows are reviewed."""
+        truth = [0] * 12 + [1] * 12
+        seen = [i % 2 == 0 if always_wrong else i % 6 == 0 for i in range(24)]
+        rows = Dataset.from_dict(
+            {
+                "text": [
+                    f"{WORDS[i % 3 + 3 * label]} {WORDS[(i + 1) % 3 + 3 * label]}" for i, label in enumerate(truth)
+                ],
+                LABEL: [1 - label if always_wrong else label for label in truth],
+                HUMAN: [label if s else None for label, s in zip(truth, seen, strict=True)],
+                SELECTED: seen,
+                PI: [0.5 if always_wrong else 0.9] * 24,
+            },
+            features=Features({name: reviewed().features[name] for name in ("text", LABEL, HUMAN, SELECTED, PI)}),
+        )
+        options = {**QUICK, "num_train_epochs": 6, "learning_rate": 3e-3}
+        assert train_classifier(rows, base, power="held_out", **options).args.power == chosen
+
+    def test_what_it_refuses(self, base):
+        for power, mode, says in [
+            ("auto", "act", "power='auto' is neither a number .* nor one of 'gradients', 'held_out'"),
+            ("gradients", "mixed", "power='gradients' chooses the lambda of mode 'act', not of the baseline 'mixed'"),
+        ]:
+            with pytest.raises(ACTError, match=says):
+                train_classifier(reviewed(), base, power=power, mode=mode, **QUICK)
 
 
 class TestSeeds:

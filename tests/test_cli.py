@@ -133,6 +133,20 @@ class TestStages:
             file.name for file in Path("model").iterdir()
         }
 
+    @pytest.mark.parametrize("rule", ["gradients", "held_out"])
+    def test_the_power_that_was_chosen_is_said_and_kept(self, run, tiny, rule):
+        training = ("--base", tiny, "--epochs", "1", "--power", rule, "--evaluation", run / "rows.csv")
+        out = good("train", run / "reviewed", "model", *training)
+        said = re.match(rf"power (\d\.\d{{3}}), chosen by {rule}\n", out)
+        assert json.loads(Path("model/act_result.json").read_text())["power"] == pytest.approx(
+            float(said[1]), abs=6e-4
+        )
+
+    def test_a_power_and_soft_labels(self, run, tiny):
+        training = ("train", run / "reviewed", "model", "--base", tiny, "--epochs", "1")
+        assert good(*training, "--power", "0.5", "--soft") == "model in model\n"
+        assert "power='much' is neither a number" in refused(*training, "--overwrite", "--power", "much")
+
     def test_only_the_last_layers(self, run, tiny):
         good("train", run / "reviewed", "model", "--base", tiny, "--epochs", "1", "--trained-layers", "1")
         said = refused("train", run / "reviewed", "other", "--base", tiny, "--trained-layers", "9")

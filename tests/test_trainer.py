@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -89,7 +90,13 @@ class Gradients(TrainerCallback):
 
 
 def trainer(
-    output: Path | str, dataset: Any, *, model: Any = None, eval_dataset: Any = None, **options: Any
+    output: Path | str,
+    dataset: Any,
+    *,
+    model: Any = None,
+    eval_dataset: Any = None,
+    cls: Any = ACTTrainer,
+    **options: Any,
 ) -> ACTTrainer:
     settings = {
         "per_device_train_batch_size": 16,
@@ -104,7 +111,7 @@ def trainer(
         "use_cpu": True,
         "dataloader_pin_memory": False,
     }
-    return ACTTrainer(
+    return cls(
         tiny_model() if model is None else model,
         ACTConfig(str(output), **(settings | options)),
         train_dataset=dataset,
@@ -269,6 +276,54 @@ class TestGradient:
         made.train()
         losses = [entry["loss"] for entry in made.state.log_history if "loss" in entry]
         assert losses[-1] < 0.8 * losses[0]
+
+
+class TestFaster:
+    """What makes training faster leaves the loss what it is."""
+
+    @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+    def test_a_compiled_model_has_the_same_loss_and_gradient(self, tmp_path: Path) -> None:
+        class Bag(torch.nn.Module):
+            """Small, so that it is compiled in seconds."""
+
+            def __init__(self) -> None:
+                super().__init__()
+                torch.manual_seed(0)
+                self.words, self.head = torch.nn.Embedding(16, 4).double(), torch.nn.Linear(4, 3).double()
+
+            def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+                return {"logits": self.head((self.words(input_ids) * attention_mask[..., None]).sum(1).tanh())}
+
+        dataset = to_training(reviewed(), tiny_tokenizer())
+        losses, gradients = [], []
+        for compiled in (False, True):
+            made = trainer(tmp_path, dataset, model=Bag(), torch_compile=compiled)
+            made.add_callback(seen := Gradients())
+            losses.append(made.train().training_loss)
+            gradients.append(seen.steps[0])
+        assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+        assert relative_error(gradients[1], gradients[0]) < 1e-6
+
+    def test_bf16_has_the_loss_in_float32(self, tmp_path: Path) -> None:
+        """The model computes in bfloat16; the softmax and what is made of it do not."""
+        seen: list[Any] = []
+
+        class Watched(ACTTrainer):
+            def compute_loss(self, model: Any, inputs: Any, **options: Any) -> Any:
+                loss, outputs = super().compute_loss(model, inputs, **options | {"return_outputs": True})
+                seen.append((loss.detach(), outputs.logits.detach(), [inputs[name] for name in COLUMNS]))
+                return loss
+
+        dataset = to_training(reviewed(), tiny_tokenizer())
+        half = trainer(tmp_path, dataset, bf16=True, cls=Watched, model=tiny_model().float())
+        half.add_callback(gradients := Gradients())
+        half.train()
+        ((loss, logits, values),) = seen
+        assert torch.equal(logits, logits.bfloat16().to(logits.dtype))  # that is how exact they are
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, act_loss(logits.float(), *values, non_negative=True), rtol=1e-6, atol=0)
+        # bfloat16 has 8 bits of precision.
+        assert relative_error(gradients.steps[0], expected_gradient(slice(None), reviewed())) < 0.05
 
 
 def _rank(rank: int, port: int) -> dict[str, str]:

@@ -6,9 +6,9 @@ Why normalised sampling collapses on many classes, and what holds: the table and
     python benchmarks/bench_collapse.py --epochs 10 --seeds 2  # to try it: prints, and saves nothing
 
 A network with one hidden layer, far larger than it needs to be, trains on 3,000 rows with the ACT loss. Annotator,
-critic and reviewer are *simulated*: the annotator takes one of the three classes nearest to the true one in 15 % of the
-rows, the critic's error probability is noisy (AUROC about 0.85), people review 15 % and are right. All seeds, each with
-a draw and a network of its own (and rows, where they are synthetic), train at once, as one batched network.
+critic and reviewer are *simulated*: the annotator takes one of the three classes nearest to the true one in 15 % of
+the rows, the critic's error probability is noisy (AUROC about 0.85), people review 15 % and are right. All seeds, each
+with a draw and a network of its own (and rows, where they are synthetic), train at once, as one batched network.
 """
 
 import argparse

@@ -7,7 +7,7 @@ What does a step of ACTTrainer cost beside one of transformers' Trainer with pla
 The same MiniLM, the same batches of 16 texts of banking77, one thread of computing. They train in turns, one step
 each, so that what else the machine does falls on both alike: each trainer has a thread, and only the one whose turn it
 is runs. Every step gives a ratio; the figure is their median with a 95 % interval (bootstrap over steps). CPU time
-leaves out what other programs take. A second Trainer beside the first says what comes out where there is no difference.
+leaves out what other programs take. A second Trainer beside the first says what comes out without any difference.
 """
 
 import argparse

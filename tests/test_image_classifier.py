@@ -19,6 +19,7 @@ from act_hf.inputs import Shown, shown_columns
 from act_hf.loss import act_loss
 from act_hf.records import add_record
 from act_hf.task import Task
+from act_hf.trainer import ACTConfig, ACTTrainer
 from act_hf.training_set import COLUMNS, to_evaluation, to_training
 
 
@@ -109,6 +110,20 @@ class TestImages:
         # As the workers of a DataLoader get it.
         again = pickle.loads(pickle.dumps(rows.format["format_kwargs"]["transform"]))
         np.testing.assert_array_equal(again({"picture": [picture(0, 0)]})["pixel_values"], batch["pixel_values"][:1])
+
+    def test_augmentation_is_a_transform_of_ones_own(self, vit, tmp_path):
+        """It reads a column that the model does not, and nobody has to say so."""
+        processor, flipped = AutoImageProcessor.from_pretrained(vit), []
+
+        def augmented(batch):
+            images = [image.convert("RGB").transpose(Pillow.Transpose.FLIP_LEFT_RIGHT) for image in batch["picture"]]
+            flipped.extend(images)
+            return {**processor(images, return_tensors="pt"), **{name: batch[name] for name in COLUMNS}}
+
+        model = AutoModelForImageClassification.from_pretrained(vit, num_labels=2, ignore_mismatched_sizes=True)
+        config = ACTConfig(str(tmp_path), report_to="none", **QUICK)
+        ACTTrainer(model, config, train_dataset=to_training(reviewed()).with_transform(augmented)).train()
+        assert len(flipped) == ROWS
 
     def test_workers(self, vit):
         assert train_classifier(reviewed(), vit, **QUICK, dataloader_num_workers=1).state.global_step == 3

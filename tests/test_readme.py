@@ -135,3 +135,12 @@ def test_its_figures_are_the_benchmarks():
         table[f"classifier trained on {LABELS[method]}"] = f"{100 * run['mean']:.1f} ± {100 * run['sd']:.1f} %"
     for name, figure in table.items():
         assert f"| {name} | {figure} |" in README, f"the README lacks | {name} | {figure} |"
+
+
+def test_the_table_of_the_collapse_is_the_benchmarks():
+    sets = json.loads((ROOT / "benchmarks" / "results" / "collapse.json").read_text())["sets"]
+    log = (ROOT / "docs" / "log.md").read_text(encoding="utf-8")
+    for method in sets["synthetic"]["methods"]:
+        both = [sets[name]["methods"][method] for name in ("synthetic", "banking77")]
+        cells = [f"{m['accuracy']:.1f} ± {m['sd']:.1f} | {m['best_accuracy']:.1f} | {m['last_loss']:.2f}" for m in both]
+        assert f"| {method} | {' | '.join(cells)} |" in log, f"the log lacks the figures of {method}"

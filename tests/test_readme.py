@@ -142,5 +142,8 @@ def test_the_table_of_the_collapse_is_the_benchmarks():
     log = (ROOT / "docs" / "log.md").read_text(encoding="utf-8")
     for method in sets["synthetic"]["methods"]:
         both = [sets[name]["methods"][method] for name in ("synthetic", "banking77")]
-        cells = [f"{m['accuracy']:.1f} ± {m['sd']:.1f} | {m['best_accuracy']:.1f} | {m['last_loss']:.2f}" for m in both]
+        cells = [
+            f"{run['accuracy']:.1f} ± {run['sd']:.1f} | {run['best_accuracy']:.1f} | {run['last_loss']:.2f}"
+            for run in both
+        ]
         assert f"| {method} | {' | '.join(cells)} |" in log, f"the log lacks the figures of {method}"

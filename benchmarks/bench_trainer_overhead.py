@@ -5,9 +5,10 @@ What does a step of ACTTrainer cost beside one of transformers' Trainer with pla
     python benchmarks/bench_trainer_overhead.py --steps 20   # to try it: prints, and saves nothing
 
 The same MiniLM, the same batches of 16 texts of banking77, one thread of computing. They train in turns, one step
-each, so that what else the machine does falls on both alike: each trainer has a thread, and only the one whose turn it
-is runs. Every step gives a ratio; the figure is their median with a 95 % interval (bootstrap over steps). CPU time
-leaves out what other programs take. A second Trainer beside the first says what comes out without any difference.
+each, so that what else the machine does falls on all alike: each trainer has a thread, and only the one whose turn it
+is runs. ACTTrainer stands between two Trainers: every step gives its ratio to the mean of theirs, and the figure is
+the median with a 95 % interval (bootstrap over steps). The ratio of the two Trainers says what comes out where there
+is no difference. CPU time leaves out what other programs take.
 """
 
 import argparse
@@ -161,18 +162,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         trainers = {name: made(*kind, names, tokenizer, folder=folder, steps=steps) for name, kind in kinds.items()}
         taken = in_turns(trainers)
+    before, after = taken["Trainer"], taken["another Trainer"]
+    per_step = {
+        "ACTTrainer / mean of both": 2 * taken["ACTTrainer"] / (before + after),
+        "another / Trainer": after / before,
+    }
     ratios = {
-        name: {unit: summary(taken[name][:, i] / taken["Trainer"][:, i]) for i, unit in enumerate(("wall", "cpu"))}
-        for name in ("ACTTrainer", "another Trainer")
+        name: {unit: summary(each[:, i]) for i, unit in enumerate(("wall", "cpu"))} for name, each in per_step.items()
     }
     result = {
         "model": "all-MiniLM-L6-v2, everything trained",
         "batch": BATCH,
         "steps": steps,
         "required": AT_MOST,
-        "met": ratios["ACTTrainer"]["wall"]["median"] <= AT_MOST,
+        "met": ratios["ACTTrainer / mean of both"]["wall"]["median"] <= AT_MOST,
         "median_step_ms": {name: (1000 * np.median(each, axis=0)).round(2).tolist() for name, each in taken.items()},
-        "ratio_to_trainer": ratios,
+        "ratios": ratios,
     }
     if steps < STEPS:
         print(json.dumps(result, indent=1))

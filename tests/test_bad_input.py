@@ -354,7 +354,7 @@ class TestModel:
             here, "train", "reviewed", "OUT", "--text", "text", "--base", f"./{base}", old="model"
         )
         assert f"cannot load the base model './{base}': " in said
-        assert "(minilm, a Hub id, or a folder)" in said
+        assert "(a text encoder: minilm, a Hub id, or a folder)" in said
 
     @pytest.mark.parametrize(
         ("arguments", "says"),

@@ -362,7 +362,7 @@ class TestLossWeights:
         soft = torch.tensor(random.dirichlet(np.ones(CLASSES), ROWS) * (random.random((ROWS, 1)) < 0.7))
         on = values["selected"]
         agreed = soft.gather(1, values["human"].clamp(min=0)[:, None])[:, 0]
-        use = power * soft.sum(1)
+        use = power * soft.sum(1).clamp(max=1)
         weights = loss_weights(on[on], values["pi"][on], (1 - agreed)[on], use[on])
         weight = 1 / values["pi"][on][:, None]
         target = power * soft[on] * (1 - weight)

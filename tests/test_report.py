@@ -2,6 +2,7 @@ import base64
 import re
 import sys
 from dataclasses import replace
+from html import unescape
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from act_hf.errors import ACTError
 from act_hf.estimate import abs_score, auroc, estimate_accuracy, recall_at, wilson
 from act_hf.records import add_record, stage_records, with_records
 from act_hf.report import build_report
+from act_hf.report.facts import METHODS
 from act_hf.report.plots import pictures
 from act_hf.review.simulated import simulate_review
 from act_hf.sampling import sample
 from act_hf.task import Task
+from act_hf.training_set import MODES
 
 
 TASK = Task(labels=("a", "b", "c"), text="text", instruction="Which letter?")
@@ -394,7 +397,10 @@ class TestDownstream:
     @pytest.mark.parametrize(
         ("run", "message"),
         [
-            ({"method": "dog", "seed": 0, "accuracy": 0.5, "rows": 1}, "'dog' is none of human, machine, act"),
+            (
+                {"method": "dog", "seed": 0, "accuracy": 0.5, "rows": 1},
+                "'dog' is none of human, machine, reviewed, corrected, mixed, act",
+            ),
             ({"method": "act", "seed": 0, "accuracy": 50, "rows": 1}, "accuracy 50 is not in"),
             ({"method": "act", "accuracy": 0.5, "rows": 1}, "has no 'seed'"),
         ],
@@ -402,6 +408,13 @@ class TestDownstream:
     def test_what_is_refused(self, run, message):
         with pytest.raises(ACTError, match=message):
             build_report(made(), downstream=[run])
+
+    def test_every_mode_of_training_can_be_shown(self, tmp_path):
+        runs = [{"method": mode, "seed": 0, "accuracy": 0.8, "rows": 8} for mode in MODES]
+        report = build_report(made(simulated=True), downstream=runs)
+        assert {group.method for group in report.downstream} == set(MODES)
+        page = unescape(page_of(report, tmp_path))
+        assert all(METHODS[mode] in page for mode in MODES)
 
 
 class TestRefused:

@@ -14,7 +14,7 @@ from act_hf.records import recorded_task, stage_records
 from act_hf.report.accuracy import estimates_of, finding_of, review_of, truth_of
 from act_hf.report.critics import critics_of
 from act_hf.report.doubtful import doubtful_rows, short
-from act_hf.report.facts import Cost, Design, Downstream, Report
+from act_hf.report.facts import METHODS, Cost, Design, Downstream, Report
 from act_hf.report.notes import notes_on
 from act_hf.report.rows import ReportRows, evenly
 
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-METHODS = ("human", "machine", "act")
 _CORRECTIONS = 10
 _REASONS = 5
 _DESIGN_POINTS = 1500
@@ -50,8 +49,8 @@ def build_report(
     Args:
         dataset (`Dataset`): has `act_label`; the other columns as far as the run has come.
         gold (`str`, *optional*): a column with the right labels (`ClassLabel` or string), in every row.
-        downstream (sequence of mappings, *optional*): one a trained model: `method` (`"human"`, `"machine"` or
-            `"act"`: the labels it learned from), `seed`, `accuracy` (in [0, 1], on test rows) and `rows` (trained on).
+        downstream (sequence of mappings, *optional*): one a trained model: `method` (the mode of [`to_training`]:
+            the labels it learned from), `seed`, `accuracy` (in [0, 1], on test rows) and `rows` (trained on).
         title (`str`, *optional*): heads the page.
         task ([`Task`], *optional*): defaults to the one the data set was annotated for.
 

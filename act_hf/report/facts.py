@@ -18,6 +18,17 @@ if TYPE_CHECKING:
     Bools = NDArray[np.bool_]
 
 
+METHODS = {
+    "human": "human labels in every row",
+    "machine": "machine labels alone",
+    "reviewed": "human labels of the reviewed rows alone, weighted by 1/π",
+    "corrected": "machine labels, the reviewed rows corrected",
+    "mixed": "machine labels, and the reviewed rows' human labels beside them",
+    "act": "ACT: machine labels, some reviewed",
+}
+"""What a model may have been trained on, in the order shown: the modes of `to_training`."""
+
+
 def percent(share: float | None) -> str:
     """A share as a percentage, or a dash."""
     return "–" if share is None else f"{100 * share:.1f}\u00a0%"
@@ -280,7 +291,7 @@ class Downstream:
     Test accuracy of models trained on one kind of label.
 
     Args:
-        method (`str`): `"human"`, `"machine"` or `"act"`.
+        method (`str`): a key of `METHODS`.
         accuracies (tuple of `float`): one a seed.
         mean (`float`): their mean.
         sd (`float`, *optional*): their standard deviation (n − 1); none for one seed.

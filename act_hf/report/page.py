@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 
 from act_hf.errors import printable
-from act_hf.report.facts import interval, percent
+from act_hf.report.facts import METHODS, interval, percent
 from act_hf.report.plots import pictures
 
 
@@ -36,7 +36,9 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(percent=percent, interval=interval, plain=_plain, sentence=_sentence)
+    environment.filters.update(
+        percent=percent, interval=interval, plain=_plain, sentence=_sentence, method=METHODS.__getitem__
+    )
     return environment.get_template(template).render(**values)
 
 

@@ -54,6 +54,15 @@ _DEFAULTS: dict[str, Any] = {
 
 
 _IMAGE_DEFAULTS = {"train_sampling_strategy": "random"}  # pixels have no length to group by
+_PILOT: dict[str, Any] = {
+    "eval_strategy": "no",
+    "save_strategy": "no",
+    "load_best_model_at_end": False,
+    "report_to": "none",
+    "push_to_hub": False,
+}
+"""A training that only serves to choose λ leaves nothing behind."""
+
 POWER_RULES = ("gradients", "held_out")
 
 
@@ -124,10 +133,10 @@ def train_classifier(
     rows = to_training(dataset, processor, mode=mode, soft=soft, **read)
     settings = {**_DEFAULTS, **(_IMAGE_DEFAULTS if shown.image else {}), **options, "seed": seed}
     settings["output_dir"] = str(output_dir or Path(tempfile.gettempdir()) / "act_hf")
+    measured = None if test is None else to_evaluation(test, processor, label=label, **read)
 
-    def trained(model: Any, rows: Dataset, use: float, *, test: Dataset | None = None, **fewer: Any) -> ACTTrainer:
-        config = ACTConfig(**{**settings, **fewer, "power": use})
-        measured = None if test is None else to_evaluation(test, processor, label=label, **read)
+    def trained(model: Any, rows: Dataset, use: float, measured: Dataset | None, **other: Any) -> ACTTrainer:
+        config = ACTConfig(**{**settings, **other, "power": use})
         trainer = ACTTrainer(
             model,
             config,
@@ -140,22 +149,23 @@ def train_classifier(
         trainer.train()
         return trainer
 
-    def pilot(rows: Dataset, use: float, **fewer: Any) -> ACTTrainer:
-        return trained(_load(base, names, shown, trained_layers, seed)[0], rows, use, **fewer)
+    def pilot(rows: Dataset, use: float, **other: Any) -> ACTTrainer:
+        with tempfile.TemporaryDirectory() as folder:
+            quiet = {**_PILOT, "output_dir": folder, **other}
+            return trained(_load(base, names, shown, trained_layers, seed)[0], rows, use, None, **quiet)
 
-    trainer = trained(model, rows, _chosen_power(power, rows, pilot, settings), test=test)
+    chosen = _chosen_power(power, rows, pilot, settings)
+    trainer = trained(model, rows, chosen, measured)
     if output_dir is not None:
         trainer.save_model(str(output_dir))
     return trainer
 
 
 def _check_rule(power: float | str, mode: str) -> None:
-    if not isinstance(power, str):
-        return
-    if power not in POWER_RULES:
+    if isinstance(power, str) and power not in POWER_RULES:
         raise ACTError(f"power={power!r} is neither a number in [0, 1] nor one of {', '.join(map(repr, POWER_RULES))}")
-    if mode != "act":
-        raise ACTError(f"power={power!r} chooses the lambda of mode 'act', not of the baseline {mode!r}")
+    if mode != "act" and power != 1:
+        raise ACTError(f"power={power!r} is the lambda of mode 'act'; the baseline {mode!r} has none")
 
 
 def _chosen_power(
@@ -167,7 +177,7 @@ def _chosen_power(
     machine, human, selected, pi = (torch.tensor(columns[name]) for name in COLUMNS)
     if power == "gradients":
         epochs = min(1, settings["num_train_epochs"])
-        logits = _logits(pilot(rows, 1.0, num_train_epochs=epochs), rows)
+        logits = _logits(pilot(rows, 1.0, num_train_epochs=epochs, max_steps=-1), rows)
         chosen = power_from_gradients(logits, machine, human, selected, pi)
     else:
 
@@ -181,8 +191,6 @@ def _chosen_power(
 
 
 def _logits(trainer: ACTTrainer, rows: Dataset) -> torch.Tensor:
-    """Of each row, in order: grouped by length they would come in another one."""
-    trainer.args.train_sampling_strategy = "sequential"
     return torch.tensor(trainer.predict(rows).predictions)
 
 
@@ -206,6 +214,9 @@ def _with_ids(evaluation: Dataset, column: str, names: list[str]) -> Dataset:
 
     require(evaluation, [column], stage="evaluation")
     if getattr(evaluation.features[column], "dtype", None) not in ("string", "large_string"):
+        known = getattr(evaluation.features[column], "names", names)
+        if known != names:
+            raise ACTError(f"evaluation: column {column!r} has the labels {known}, but the training set has {names}")
         return evaluation
     unknown = sorted(set(evaluation.with_format(None)[column][:]) - {None, *names})
     if unknown:
@@ -244,11 +255,13 @@ def _kind(shown: Shown) -> tuple[str, Any, Callable[[str], Any], dict[str, Any]]
 
 
 def _freeze(model: Any, trained_layers: int) -> None:
-    layers = next((part for part in model.base_model.modules() if isinstance(part, nn.ModuleList)), None)
+    name, layers = next(((n, m) for n, m in model.named_modules() if isinstance(m, nn.ModuleList)), ("", None))
+    # Some models (CLIP) name no base model: then it is the part with the layers, and the head stays out of it.
+    body = model.base_model if model.base_model is not model else model.get_submodule(name.partition(".")[0])
     if layers is None or not 0 <= trained_layers <= len(layers):
         raise ACTError(f"trained_layers={trained_layers}: the base model has {len(layers or [])} layers")
-    pooler = getattr(model.base_model, "pooler", None)
-    for parameter in model.base_model.parameters():
+    pooler = getattr(body, "pooler", None)
+    for parameter in body.parameters():
         parameter.requires_grad = False
     for part in [*layers[len(layers) - trained_layers :], *([pooler] if pooler is not None else [])]:
         for parameter in part.parameters():

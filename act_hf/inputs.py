@@ -86,6 +86,8 @@ class _Pixels:
         if self.shown.image not in batch:
             return batch  # one column was asked for, and it is another one
         # As the annotator and the reviewers saw it: upright, and 8 bits deep.
+        if any(image is None for image in batch[self.shown.image]):
+            raise ACTError(f"a row has no image in the column {self.shown.image!r}; filter such rows out")
         images = [prepared(image).convert("RGB") for image in batch[self.shown.image]]
         options: dict[str, Any] = {}
         if self.shown.text is not None:

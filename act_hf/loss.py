@@ -136,7 +136,7 @@ def act_combine(
         if values.shape != machine_losses.shape or values.ndim != 1:
             shapes = f"machine_losses have the shape {list(machine_losses.shape)}, but {name} {list(values.shape)}"
             raise ACTError(f"act_combine: one loss a row is needed; {shapes}")
-    _check_pi(selected.bool(), pi)
+    check_pi(selected.bool(), pi)
     believed = power * machine_losses
     # Where nobody looked the human loss may be a NaN, which a weight of 0 would not silence.
     gap = torch.where(selected.bool(), human_losses, believed) - believed
@@ -196,7 +196,7 @@ def loss_weights(
     use = np.broadcast_to(np.asarray(power, dtype=float), chance.shape)
     for bound in (use.min(initial=0), use.max(initial=0)):
         check_options(float(bound), max_weight)
-    _check_pi(chosen, chance)
+    check_pi(chosen, chance)
     weight = np.where(chosen, 1 / np.where(chosen, chance, 1), 0).clip(max=_ceiling(max_weight))
     wrong = np.where(chosen, np.asarray(corrected, dtype=float), 0)
     agreed = use * (1 - wrong)
@@ -233,7 +233,7 @@ def check_rows(
             raise ACTError(f"the ACT loss has {rows} rows, but {name} has {len(values)}")
     chosen = selected.bool()
     _refuse(chosen & (human == MISSING), human, "was selected but has no human label", "review it first")
-    _check_pi(chosen, pi)
+    check_pi(chosen, pi)
     _check_classes(machine, torch.ones_like(chosen), classes, "machine")
     _check_classes(human, chosen, classes, "human")
 
@@ -282,7 +282,8 @@ def _check_classes(labels: Tensor, used: Tensor, classes: int | None, name: str)
     _refuse(used & outside, labels, f"has a {name} label that is no class", f"the classes are 0..{highest}")
 
 
-def _check_pi(selected: Any, pi: Any) -> None:
+def check_pi(selected: Any, pi: Any) -> None:
+    """Raises [`ACTError`] where a row was selected with π outside (0, 1]. Tensors and arrays alike."""
     # Written as "not inside", so that a NaN is refused too.
     outside = selected & ~((pi > 0) & (pi <= 1))
     _refuse(outside, pi, "was selected with an impossible pi", "pi lies in (0, 1] wherever a row was drawn")

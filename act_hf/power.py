@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from act_hf.errors import ACTError
-from act_hf.loss import as_distribution, check_rows
+from act_hf.loss import as_distribution, check_pi, check_rows
 
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def power_from_gradients(
     |g_m|² in every row, corrected by ⟨g_h - g_m, g_m⟩ δ/π, which only the corrected rows make vary. Rows with π = 0 or
     1 do not vary and do not count. Tuning λ by the variance is from PPI++ (Angelopoulos et al., arXiv 2311.01453)
     and the weights (1/π - 1) are those of active inference (Zrnic and Candès, arXiv 2403.03208); that the gradients
-    are those in the logits, and not whitened by a Hessian, is ours. The formula is for independent draws; ours, of
-    fixed size, vary a little less.
+    are those in the logits, and not whitened by a Hessian, is ours. The formula is for independent draws (ours, of
+    fixed size, vary a little less) and for the loss without `non_negative` and `max_weight`; with them it is a guess.
 
     Args:
         logits (`Tensor` of shape `[N, K]`): of a model that has learnt something, such as one trained with λ = 1. With
@@ -62,6 +62,7 @@ def power_from_gradients(
         ACTError: for what [`act_loss`] refuses.
     """
     check_rows(machine, human, selected, pi, rows=len(logits), classes=logits.shape[1])
+    selected = selected.bool()
     probs = torch.softmax(logits.double(), dim=-1)
     label = as_distribution(machine, probs)
     by_machine = probs * label.sum(dim=-1, keepdim=True) - label
@@ -90,13 +91,14 @@ def power_from_held_out(
 
     Rows are split into folds. For each λ and each fold a model is trained on the other folds, and its cross-entropy
     against the human labels of the fold's reviewed rows is weighted by 1/π, which estimates without bias what it is on
-    all rows. That takes `folds` trainings for each λ; a few reviewed rows tell little, and then the choice is noise.
+    all rows, as long as each could have been drawn. That takes `folds` trainings for each λ; a few reviewed rows tell
+    little, and then the choice is noise.
 
     Args:
         losses (callable): `(power, training, held_out) -> losses`: trains with λ on the rows numbered `training` and
             gives the cross-entropy of each row of `held_out` against its human label.
         selected (array of shape `[N]`): bool, δ.
-        pi (array of shape `[N]`): float in [0, 1].
+        pi (array of shape `[N]`): float in (0, 1].
         powers (sequence of `float`, *optional*, defaults to 0, 0.5 and 1): the λ to choose from. Of two that are
             equally good the first one is taken.
         folds (`int`, *optional*, defaults to 3): at least 2, and at most as many as there are reviewed rows.
@@ -106,16 +108,26 @@ def power_from_held_out(
         `float`: one of `powers`.
 
     Raises:
-        ACTError: without `powers`, or for a number of folds that the reviewed rows do not allow.
+        ACTError: without `powers`, with rows that could not have been drawn, for more folds than there are reviewed
+            rows, or when no training gave a finite loss.
     """
-    drawn = np.asarray(selected, dtype=bool)
-    reviewed = int(drawn.sum())
+    drawn, chance = np.asarray(selected, dtype=bool), np.asarray(pi, dtype=float)
+    reviewed, never = int(drawn.sum()), int((chance == 0).sum())
+    check_pi(drawn, chance)
     if not powers:
         raise ACTError("power_from_held_out: no powers to choose from; give some in [0, 1], such as 0, 0.5 and 1")
+    if never:
+        # The rows left out would be the suspicious ones alone, on which λ = 0 looks best and is worst.
+        raise ACTError(
+            f"power from held-out rows: pi = 0 on {never} of {drawn.size} rows, of which reviewed rows say nothing; "
+            "sample with mix or floor above 0, or give power as a number"
+        )
     if not 2 <= folds <= reviewed:
-        raise ACTError(f"power_from_held_out: folds={folds}, but {reviewed} reviewed rows allow 2 to {reviewed}")
+        raise ACTError(
+            f"power from held-out rows: {folds} folds need at least 2, and as many reviewed rows; there are {reviewed}"
+        )
     fold = _folds(drawn, folds, seed)
-    weights = 1 / np.where(drawn, np.asarray(pi, dtype=float), 1)
+    weights = 1 / np.where(drawn, chance, 1)
     totals = []
     for power in powers:
         total = 0.0
@@ -123,7 +135,9 @@ def power_from_held_out(
             test = np.flatnonzero(drawn & (fold == held))
             total += float(np.asarray(losses(power, np.flatnonzero(fold != held), test)) @ weights[test])
         totals.append(total)
-    return float(powers[int(np.argmin(totals))])
+    if not np.isfinite(totals).any():
+        raise ACTError("power from held-out rows: no training gave a finite loss; try a smaller learning rate")
+    return float(powers[int(np.argmin(np.where(np.isfinite(totals), totals, np.inf)))])
 
 
 def _folds(selected: NDArray[np.bool_], folds: int, seed: int) -> NDArray[np.int64]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils.data import SequentialSampler
 from transformers import Trainer, TrainingArguments
 
 from act_hf.columns import LABEL
@@ -168,6 +169,10 @@ class ACTTrainer(Trainer):
         # What a transform makes of a row reaches the model; it may read columns that the model does not know.
         return dataset if dataset.format["type"] == "custom" else super()._remove_unused_columns(dataset, description)
 
+    def _get_eval_sampler(self, eval_dataset: Any) -> Any:
+        # In order: transformers groups by length here too, and predictions would come in another order than the rows.
+        return SequentialSampler(eval_dataset) if self.args.world_size <= 1 else None
+
     def _act_loss(self, logits: Tensor, values: dict[str, Tensor]) -> Tensor:
         return act_loss(
             logits,
@@ -221,17 +226,20 @@ class ACTTrainer(Trainer):
 
     def _check_label_names(self) -> None:
         """Both sets hold ids: with the names in another order the evaluation would be wrong without a sign of it."""
-        trained = _names(self.train_dataset, LABEL) or self._model_names()
+        trained, model = _names(self.train_dataset, LABEL), self._model_names()
         sets = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"eval": self.eval_dataset}
         for name, dataset in sets.items():
             gold = _names(dataset, GOLD) or _names(dataset, "label")
             if trained and gold and gold != trained:
                 raise ACTError(f"ACTTrainer: the {name} set has the labels {gold}, but {LABEL} has {trained}")
+            # A model may have other names for the same classes, but not the same ones in another order.
+            if not trained and gold and gold != model and sorted(gold) == sorted(model):
+                raise ACTError(f"ACTTrainer: the {name} set has the labels {gold}, but the model's config has {model}")
 
-    def _model_names(self) -> list[str] | None:
-        """Soft labels have no names; the model's, where somebody gave it some, are as good."""
-        names = list((getattr(getattr(self.model, "config", None), "id2label", None) or {}).values())
-        return None if names == [f"LABEL_{number}" for number in range(len(names))] else names
+    def _model_names(self) -> list[str]:
+        """What the model calls its classes; soft labels have no names."""
+        names = getattr(getattr(self.model, "config", None), "id2label", None) or {}
+        return [name for _, name in sorted(names.items())]
 
 
 @lru_cache

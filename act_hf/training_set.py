@@ -69,7 +69,7 @@ def to_training(
         mode (`str`, *optional*, defaults to `"act"`): one of the table above.
         soft (`bool`, *optional*, defaults to `False`): takes `act_label_probs` for the machine label, in the modes
             `"act"` and `"machine"`: a distribution over the classes says more than its largest entry. The loss stays
-            unbiased.
+            unbiased without `non_negative`, which acts on confirmed rows too then: part of their label is on others.
 
     Returns:
         `Dataset`: the rows, in order (`"mixed"`: followed by the copies), with the model's columns and, without a

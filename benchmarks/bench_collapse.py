@@ -216,7 +216,7 @@ def main() -> None:
         results[name], curves[name] = measured(jobs, given.epochs, name)
     settings = {"rows": ROWS, "budget": BUDGET, "hidden": HIDDEN, "batch": BATCH, "epochs": given.epochs}
     result = {"simulated": "annotator, critic and reviewer", **settings, "seeds": given.seeds, "sets": results}
-    if (given.epochs, given.seeds) != (EPOCHS, SEEDS):
+    if (given.epochs, given.seeds) != (EPOCHS, SEEDS) or not given.data:
         print(json.dumps(result, indent=1))
         return
     PICTURE.write_bytes(picture(curves["synthetic"]))

@@ -175,7 +175,7 @@ def main() -> None:
         "batch": BATCH,
         "steps": steps,
         "required": AT_MOST,
-        "met": ratios["ACTTrainer / mean of both"]["wall"]["median"] <= AT_MOST,
+        "met": ratios["ACTTrainer / mean of both"]["wall"]["high"] <= AT_MOST,
         "median_step_ms": {name: (1000 * np.median(each, axis=0)).round(2).tolist() for name, each in taken.items()},
         "ratios": ratios,
     }

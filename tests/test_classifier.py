@@ -105,7 +105,7 @@ class TestModes:
 
     def test_label_names_of_the_evaluation_in_another_order(self, base, tmp_path):
         other = reviewed().cast_column("label", ClassLabel(names=NAMES[::-1]))
-        with pytest.raises(ACTError, match=r"the eval set has the labels \['bad', 'good'\]"):
+        with pytest.raises(ACTError, match=r"column 'label' has the labels \['bad', 'good'\], but"):
             train_classifier(reviewed(), base, tmp_path / "model", evaluation=other, **QUICK)
 
 
@@ -114,7 +114,6 @@ class TestPower:
         options = {**QUICK, "num_train_epochs": 2, "learning_rate": 1e-3}
         trainer = train_classifier(reviewed(), base, power="gradients", **options)
         pilot = train_classifier(reviewed(), base, **{**options, "num_train_epochs": 1})
-        pilot.args.train_sampling_strategy = "sequential"
         rows = pilot.train_dataset
         logits = torch.tensor(pilot.predict(rows).predictions)
         expected = power_from_gradients(logits, *(torch.tensor(rows[name][:]) for name in COLUMNS))
@@ -122,6 +121,14 @@ class TestPower:
         assert trainer.args.power == pytest.approx(expected)
         alone = train_classifier(reviewed(), base, power=trainer.args.power, **options)
         assert same(weights(trainer), weights(alone))  # the pilot leaves no trace
+
+    @pytest.mark.parametrize("rule", ["gradients", "held_out"])
+    def test_pilots_leave_nothing_and_evaluate_nothing(self, base, rule, tmp_path):
+        options = {**QUICK, "eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
+        options = {**options, "num_train_epochs": 1, "power": rule}
+        trainer = train_classifier(reviewed(), base, tmp_path / "model", evaluation=reviewed(), **options)
+        saved = [path.name for path in (tmp_path / "model").glob("checkpoint-*")]
+        assert saved == [f"checkpoint-{trainer.state.global_step}"]
 
     @pytest.mark.parametrize(("always_wrong", "chosen"), [(True, 0.0), (False, 1.0)])
     def test_from_held_out_rows(self, base, always_wrong, chosen):
@@ -146,7 +153,7 @@ class TestPower:
     def test_what_it_refuses(self, base):
         for power, mode, says in [
             ("auto", "act", "power='auto' is neither a number .* nor one of 'gradients', 'held_out'"),
-            ("gradients", "mixed", "power='gradients' chooses the lambda of mode 'act', not of the baseline 'mixed'"),
+            ("gradients", "mixed", "power='gradients' is the lambda of mode 'act'; the baseline 'mixed' has none"),
         ]:
             with pytest.raises(ACTError, match=says):
                 train_classifier(reviewed(), base, power=power, mode=mode, **QUICK)

@@ -138,7 +138,7 @@ class TestStages:
         training = ("--base", tiny, "--epochs", "1", "--power", rule, "--evaluation", run / "rows.csv")
         out = good("train", run / "reviewed", "model", *training)
         said = re.match(rf"power (\d\.\d{{3}}), chosen by {rule}\n", out)
-        assert json.loads(Path("model/act_result.json").read_text())["power"] == pytest.approx(
+        assert json.loads(Path("model/act_result.json").read_text())["used_power"] == pytest.approx(
             float(said[1]), abs=6e-4
         )
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image, Value
 from PIL import Image as Pillow
-from support.weights import save_tiny_vilt, save_tiny_vit
+from support.weights import save_tiny_clip, save_tiny_vilt, save_tiny_vit
 from transformers import AutoImageProcessor, AutoModelForImageClassification
 
 from act_hf.classifier import train_classifier
@@ -54,6 +54,11 @@ def reviewed(*, question: bool = False, record: bool = True, **changes) -> Datas
     rows = Dataset.from_dict(values, features=Features({**kinds, SELECTED: Value("bool"), PI: Value("float32")}))
     task = Task(labels=NAMES, image="picture", question="asked" if question else None)
     return add_record(rows, "annotate", task=task.to_dict()) if record else rows
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory) -> str:
+    return save_tiny_clip(tmp_path_factory.mktemp("base") / "clip")
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +140,23 @@ class TestImages:
         changed = {name for name in changed if not torch.equal(before[name], after[name])}
         assert changed
         assert not [name for name in changed if "embeddings" in name or ".0." in name]
+
+    @pytest.mark.parametrize("layers", [0, 1])
+    def test_the_new_head_is_trained_where_the_model_names_no_base(self, clip, layers):
+        before = AutoModelForImageClassification.from_pretrained(clip).state_dict()
+        options = {**QUICK, "learning_rate": 1e-2, "trained_layers": layers}
+        trained = train_classifier(reviewed(), clip, **options).model
+        after = trained.state_dict()
+        changed = {name for name in before if name in after and before[name].shape == after[name].shape}
+        changed = {name for name in changed if not torch.equal(before[name], after[name])}
+        assert trained.classifier.weight.requires_grad
+        assert not [name for name in changed if "embeddings" in name or ".layers.0." in name]
+        assert bool([name for name in changed if ".layers.1." in name]) == bool(layers)
+
+    def test_an_empty_image_says_so(self, vit):
+        pictures = [picture(row, row % 2) for row in range(ROWS - 1)]
+        with pytest.raises(ACTError, match="a row has no image in the column 'picture'"):
+            train_classifier(reviewed(picture=[*pictures, None]), vit, **QUICK)
 
     def test_without_a_record_the_column_is_named(self, vit):
         plain = reviewed(record=False)

@@ -62,7 +62,7 @@ def empirical_trace(rows: dict[str, Tensor], draws: Tensor, power: float, *, wei
 class TestFromGradients:
     @pytest.mark.parametrize("weights", [False, True])
     @pytest.mark.parametrize("error", [0.1, 0.3, 0.5])
-    def test_it_minimises_the_variance_of_the_gradient(self, error: float, weights: bool) -> None:
+    def test_the_closed_form_minimises_the_variance_of_the_gradient(self, error: float, weights: bool) -> None:
         """
         The variance is a parabola in λ: three points over 2,000 independent draws give its lowest point, which is the
         closed form within 0.05, where the variance is below that at 0.1 to either side.
@@ -176,9 +176,23 @@ class TestFromHeldOut:
             power_from_held_out(losses, self.selected(), np.ones(30), powers=[1.0], seed=seed)
         assert splits[:3] == splits[3:6] != splits[6:]
 
+    def test_a_training_that_diverged_is_not_chosen(self) -> None:
+        def losses(power, training, held_out):
+            return np.full(len(held_out), {0.0: 0.6, 0.5: 0.4, 1.0: np.nan}[power])
+
+        assert power_from_held_out(losses, self.selected(), np.ones(30)) == 0.5
+
     def test_errors(self) -> None:
         for folds in (1, 11):
-            with pytest.raises(ACTError, match=f"folds={folds}, but 10 reviewed rows allow 2 to 10"):
+            with pytest.raises(
+                ACTError, match=f"{folds} folds need at least 2, and as many reviewed rows; there are 10"
+            ):
                 power_from_held_out(lambda *_: [], self.selected(), np.ones(30), folds=folds)
+        with pytest.raises(ACTError, match="pi = 0 on 1 of 30 rows, of which reviewed rows say nothing"):
+            power_from_held_out(lambda *_: [], self.selected(), np.where(np.arange(30) == 1, 0, 0.5))
+        with pytest.raises(ACTError, match="impossible pi"):
+            power_from_held_out(lambda *_: [], self.selected(), np.full(30, np.nan))
+        with pytest.raises(ACTError, match="no training gave a finite loss"):
+            power_from_held_out(lambda _, __, held: held * np.nan, self.selected(), np.ones(30))
         with pytest.raises(ACTError, match="no powers to choose from"):
             power_from_held_out(lambda *_: [], self.selected(), np.ones(30), powers=())

@@ -409,6 +409,24 @@ class TestDownstream:
         with pytest.raises(ACTError, match=message):
             build_report(made(), downstream=[run])
 
+    def test_only_runs_that_differ_in_the_seed_are_one(self, tmp_path):
+        run = {"method": "act", "rows": 8}
+        runs = [
+            {**run, "seed": 0, "accuracy": 0.6},
+            {**run, "seed": 1, "accuracy": 0.8, "power": 1.0, "soft": False},
+            {**run, "seed": 0, "accuracy": 0.9, "power": 0.2, "soft": True},
+            {**run, "seed": 0, "accuracy": 0.7, "power": "gradients"},
+            {**run, "seed": 1, "accuracy": 0.9, "power": "gradients"},
+        ]
+        report = build_report(made(simulated=True), downstream=runs)
+        assert [(group.name, group.seeds, round(group.mean, 3)) for group in report.downstream] == [
+            ("act", 2, 0.7),
+            ("act, power 0.2, soft labels", 1, 0.9),
+            ("act, power by gradients", 2, 0.8),
+        ]
+        assert "power 0.2, soft labels" in page_of(report, tmp_path)
+        assert "act, power by gradients" in report.summary()
+
     def test_every_mode_of_training_can_be_shown(self, tmp_path):
         runs = [{"method": mode, "seed": 0, "accuracy": 0.8, "rows": 8} for mode in MODES]
         report = build_report(made(simulated=True), downstream=runs)

@@ -386,6 +386,15 @@ class TestEvaluation:
         assert made.predict(test).predictions.shape == (6, 3)
 
 
+class TestOrder:
+    def test_predictions_come_in_the_order_of_the_rows(self, tmp_path: Path) -> None:
+        rows = reviewed(12, text=[" ".join(WORDS[: 1 + (5 * i) % 8]) for i in range(12)])
+        test = to_evaluation(rows, tiny_tokenizer())
+        config = ACTConfig(str(tmp_path), train_sampling_strategy="group_by_length", use_cpu=True, report_to="none")
+        made = ACTTrainer(tiny_model(), config, processing_class=tiny_tokenizer())
+        assert made.predict(test).label_ids.tolist() == rows["label"][:]
+
+
 class TestColumns:
     def test_unused_columns_are_removed_and_ours_stay(self, tmp_path: Path) -> None:
         dataset = to_training(reviewed(), tiny_tokenizer()).add_column("note", ["text"] * 16)
@@ -449,9 +458,12 @@ class TestColumns:
         model = tiny_model()
         test = to_evaluation(reviewed(), tiny_tokenizer())
         made = trainer(tmp_path, to_training(soft()[0], tiny_tokenizer(), soft=True), model=model, eval_dataset=test)
+        model.config.id2label = dict(enumerate(["nay", "yea", "perhaps"]))  # other names for the same classes
+        made.train()
+        model.config.id2label = {1: "yes", 0: "no", 2: "maybe"}  # as a file may have them
         made.train()
         model.config.id2label = dict(enumerate(NAMES[::-1]))
-        with pytest.raises(ACTError, match=r"the eval set has the labels \['no', 'yes', 'maybe'\]"):
+        with pytest.raises(ACTError, match=r"the eval set has the labels \['no', 'yes', 'maybe'\], but the model's"):
             made.train()
 
     def test_label_names_in_another_order_are_refused(self, tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def train(
     power: Annotated[
         str, typer.Option(help="Use of the machine labels, 0 to 1; or how to choose it: gradients or held_out.")
     ] = "1",
-    text: Annotated[str | None, typer.Option(help="The column with the text.")] = None,
+    text: Annotated[str | None, typer.Option(help="The column with the text, or the question.")] = None,
+    image: Annotated[str | None, typer.Option(help="The column with the image.")] = None,
     evaluation: Annotated[str | None, typer.Option(help=f"Rows with true labels: {DATA}.")] = None,
     label: Annotated[str, typer.Option(help="The column of --evaluation with the true labels.")] = "label",
     epochs: Annotated[float, typer.Option(help="Times through the rows.")] = 3,
@@ -53,7 +54,7 @@ def train(
     test = read_dataset(evaluation) if evaluation else None
     options: dict[str, Any] = {"num_train_epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     options |= {"trained_layers": trained_layers, "mode": mode, "text": text, "evaluation": test, "label": label}
-    options |= {"soft": soft, "power": _power(power)}
+    options |= {"image": image, "soft": soft, "power": _power(power)}
     dataset = read_dataset(source, split=split)
     dataset = _without_lost_rows(dataset)
     with written_whole(target, "the model") as folder:
@@ -61,7 +62,7 @@ def train(
         if test is not None:
             accuracy = trainer.evaluate()["eval_accuracy"]
             result = {"method": mode, "seed": seed, "rows": len(dataset), "accuracy": accuracy}
-            result |= {"power": trainer.args.power, "soft": soft} if mode == "act" else {}
+            result |= {"power": options["power"], "used_power": trainer.args.power, "soft": soft}
             (folder / "act_result.json").write_text(json.dumps(result), encoding="utf-8")
     if isinstance(options["power"], str):
         say(f"power {trainer.args.power:.3f}, chosen by {power}")

@@ -50,7 +50,8 @@ def build_report(
         dataset (`Dataset`): has `act_label`; the other columns as far as the run has come.
         gold (`str`, *optional*): a column with the right labels (`ClassLabel` or string), in every row.
         downstream (sequence of mappings, *optional*): one a trained model: `method` (the mode of [`to_training`]:
-            the labels it learned from), `seed`, `accuracy` (in [0, 1], on test rows) and `rows` (trained on).
+            the labels it learned from), `seed`, `accuracy` (in [0, 1], on test rows) and `rows` (trained on); where it
+            is not the usual, `power` (λ, or how it was chosen) and `soft`. Runs that differ in the seed alone are one.
         title (`str`, *optional*): heads the page.
         task ([`Task`], *optional*): defaults to the one the data set was annotated for.
 
@@ -142,15 +143,22 @@ def _downstream(runs: Sequence[Mapping[str, Any]]) -> tuple[Downstream, ...]:
             raise ACTError(f"downstream entry {number}: method {run['method']!r} is none of {', '.join(METHODS)}")
         if not isinstance(run["accuracy"], int | float) or not 0 <= run["accuracy"] <= 1:
             raise ACTError(f"downstream entry {number}: accuracy {run['accuracy']!r} is not in [0, 1]")
-    groups = ([run for run in runs if run["method"] == method] for method in METHODS)
-    return tuple(_group(group) for group in groups if group)
+    kinds = dict.fromkeys((run["method"], _variant(run)) for run in runs)
+    ordered = sorted(kinds, key=lambda kind: list(METHODS).index(kind[0]))
+    return tuple(_group(kind, [run for run in runs if (run["method"], _variant(run)) == kind]) for kind in ordered)
 
 
-def _group(runs: Sequence[Mapping[str, Any]]) -> Downstream:
+def _variant(run: Mapping[str, Any]) -> str:
+    power = run.get("power", 1)
+    used = [] if power == 1 else [f"power {power:g}" if isinstance(power, int | float) else f"power by {power}"]
+    return ", ".join([*used, *(["soft labels"] if run.get("soft") else [])])
+
+
+def _group(kind: tuple[str, str], runs: Sequence[Mapping[str, Any]]) -> Downstream:
     accuracies, sizes = [float(run["accuracy"]) for run in runs], [int(run["rows"]) for run in runs]
     sd = float(np.std(accuracies, ddof=1)) if len(runs) > 1 else None
     size = (min(sizes), max(sizes))
-    return Downstream(runs[0]["method"], tuple(accuracies), float(np.mean(accuracies)), sd, len(runs), size)
+    return Downstream(*kind, tuple(accuracies), float(np.mean(accuracies)), sd, len(runs), size)
 
 
 def _cost(record: Mapping[str, Any]) -> Cost:

@@ -292,6 +292,7 @@ class Downstream:
 
     Args:
         method (`str`): a key of `METHODS`.
+        variant (`str`): what else differs from the usual: the power, soft labels; mostly empty.
         accuracies (tuple of `float`): one a seed.
         mean (`float`): their mean.
         sd (`float`, *optional*): their standard deviation (n − 1); none for one seed.
@@ -300,11 +301,17 @@ class Downstream:
     """
 
     method: str
+    variant: str
     accuracies: tuple[float, ...]
     mean: float
     sd: float | None
     seeds: int
     rows: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """Method and variant."""
+        return f"{self.method}, {self.variant}" if self.variant else self.method
 
 
 @dataclass(frozen=True)

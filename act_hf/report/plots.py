@@ -103,7 +103,7 @@ def downstream_plot(report: Report) -> Picture:
     """Test accuracy of the models trained on each kind of label: mean, standard deviation, and every run."""
     figure, (axes,) = _figure(0.9 + 0.55 * len(report.downstream))
     for place, group in enumerate(report.downstream):
-        mark, colour = MARKERS[place], COLOURS[place]
+        mark, colour = MARKERS[place % len(MARKERS)], COLOURS[place % len(COLOURS)]
         axes.plot(
             [100 * value for value in group.accuracies], [place + 0.25] * group.seeds, "|", color=GREY, markersize=9
         )
@@ -113,7 +113,10 @@ def downstream_plot(report: Report) -> Picture:
         )
     axes.set_yticks(
         range(len(report.downstream)),
-        ["ACT" if group.method == "act" else group.method for group in report.downstream],
+        [
+            as_written(group.name.replace("act", "ACT", 1) if group.method == "act" else group.name)
+            for group in report.downstream
+        ],
     )
     axes.set(xlabel="test accuracy (%)", ylim=(len(report.downstream) - 0.4, -0.5))
     return as_picture(

@@ -84,7 +84,7 @@ def _downstream_lines(report: Report) -> Iterable[str]:
     for group in report.downstream:
         sd = "–" if group.sd is None else f"{100 * group.sd:.1f}"
         rows = " to ".join(f"{size:,}" for size in dict.fromkeys(group.rows))
-        name = group.method + ("" if group.method in ("human", "machine") else _simulated(report))
+        name = group.name + ("" if group.method in ("human", "machine") else _simulated(report))
         yield f"  {name:22}{percent(group.mean):>14}{sd:>8}{group.seeds:>8}{rows:>14}"
 
 

@@ -241,6 +241,19 @@ def save_tiny_vit(folder: Path, *, labels: int = 5) -> Path:
     return folder
 
 
+def save_tiny_clip(folder: Path) -> Path:
+    """A random CLIP that classifies images, a model that names no base model, and its image processor."""
+    import torch
+    from transformers import CLIPConfig, CLIPForImageClassification, CLIPImageProcessor
+
+    torch.manual_seed(0)
+    small = {**TINY_LAYERS, "num_hidden_layers": 2, "projection_dim": 16}
+    config = CLIPConfig(vision_config=small, text_config={**small, "vocab_size": 16}, num_labels=5)
+    CLIPForImageClassification(config).save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
 def save_tiny_vilt(folder: Path) -> Path:
     """A random ViLT that reads 8 tokens, and its processor of images and questions, saved to `folder`."""
     import torch

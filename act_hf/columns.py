@@ -118,6 +118,11 @@ def numbers(dataset: Dataset, column: str) -> NDArray[np.float64]:
     return values
 
 
+def forget_raw(dataset: Dataset) -> Dataset:
+    """`dataset` without what a calibration kept: the critic that it was of has been replaced."""
+    return dataset.remove_columns([RAW_ERROR_PROB]) if RAW_ERROR_PROB in dataset.column_names else dataset
+
+
 def add_columns(dataset: Dataset, values: dict[str, list[Any]], features: Features) -> Dataset:
     """
     `dataset` with the columns of `values` added, or replaced where they exist, typed as in `features`.

@@ -6,7 +6,9 @@ from datasets import ClassLabel, Dataset, Features, List, Value
 from scipy.sparse import csr_array
 
 from act_hf import Task, calibrate, sample
-from act_hf.calibration.features import imitator_doubt
+from act_hf.calibration.features import _dissent, imitator_doubt
+from act_hf.critics.fusion import add_verdicts
+from act_hf.critics.strategies import Verdict
 from act_hf.errors import ACTError
 from act_hf.estimate import auroc, reliability
 from act_hf.records import add_record, stage_records
@@ -154,6 +156,60 @@ def test_an_error_model_sees_who_of_a_panel_disagrees(reviewed):
     unseen = ~np.array(dataset["act_selected"][:])
     alone = auroc(eps_of(calibrate(dataset, method="model"))[unseen], wrong[unseen])
     assert auroc(eps_of(calibrate(with_vote, method="model"))[unseen], wrong[unseen]) > alone + 0.04
+
+
+def test_a_critic_is_never_turned_upside_down():
+    """Few rows at random, of great weight, among many that were doubted: they may contradict a good critic."""
+    turned = 0
+    for seed in range(20):
+        dataset, wrong = pool(400, seed)
+        drawn = answered(sample(dataset, budget=40, rule="threshold", mix=0.1, seed=seed), wrong)
+        unseen = ~np.array(drawn["act_selected"][:])
+        for method in ("logistic", "model"):
+            done = eps_of(calibrate(drawn, method=method, words=False))
+            order = np.argsort(eps_of(drawn)[unseen])
+            turned += method == "logistic" and (np.diff(done[unseen][order]) < -1e-7).any()
+            turned += auroc(done[unseen], wrong[unseen]) < 0.5
+    assert turned == 0
+
+
+def test_an_answer_does_not_move_the_row_it_is_of():
+    """Of a row that stands for many; every fold holds it out."""
+    dataset, wrong = pool(400)
+    drawn = answered(sample(dataset, budget=150, mix=1.0), wrong)
+    row = drawn["act_selected"][:].index(True)
+    pi = np.where(np.arange(400) == row, 0.01, drawn["act_pi"][:]).astype(np.float32).tolist()
+    drawn = drawn.remove_columns("act_pi").add_column("act_pi", pi).cast_column("act_pi", Value("float32"))
+    said = []
+    for label in (0, 1):
+        human = drawn["act_human"][:]
+        human[row] = (drawn["act_label"][row] + label) % 3
+        other = drawn.remove_columns("act_human").add_column("act_human", human)
+        said.append(eps_of(calibrate(other, method="model", words=False))[row])
+    assert said[0] == pytest.approx(said[1], abs=0.1)
+
+
+def test_another_critic_is_calibrated_from_its_own_word(reviewed):
+    dataset, wrong = reviewed
+    rng = np.random.default_rng(0)
+    useless = dataset.remove_columns("act_error_prob").add_column("act_error_prob", rng.random(ROWS).tolist())
+    perfect = np.where(wrong, 0.9, 0.1) + rng.random(ROWS) * 0.01
+    verdicts = [Verdict(value) for value in perfect]
+    task = Task(labels=LABELS, text="text")
+    again = calibrate(add_verdicts(calibrate(useless), task, verdicts))
+    np.testing.assert_allclose(eps_of(again, "act_error_prob_raw"), perfect, rtol=1e-6)
+    assert auroc(eps_of(again), wrong) > 0.99
+    beside = add_verdicts(calibrate(useless), task, verdicts, suffix="_two")
+    assert "act_error_prob_raw" in beside.column_names
+
+
+def test_votes_are_matched_by_name(reviewed):
+    dataset, _ = reviewed
+    names = [LABELS[label] for label in dataset["act_label"][:]]
+    other = ClassLabel(names=LABELS[::-1])
+    voted = dataset.add_column("act_vote_same", names).cast_column("act_vote_same", other)
+    voted = voted.add_column("act_vote_text", [None, *names[1:]])
+    assert [set(np.unique(votes[~np.isnan(votes)])) for votes in _dissent(voted)] == [{0.0}, {0.0}]
 
 
 class TestImitator:

@@ -288,7 +288,7 @@ class TestPlanRows:
             ({"target": 0.0}, "target=0.0 is not between 0 and 1, such as 0.98"),
             ({"target": 1.0}, "target=1.0 is not between"),
             ({"target": math.nan}, "target=nan is not between"),
-            ({"confidence": 1.0}, "confidence=1.0 is not between 0 and 1"),
+            ({"confidence": 1.0}, "confidence=1.0 is not between 0.5 and 1"),
             ({"error_probs": [0.5, 2.0]}, "row 1 has no error probability in"),
             ({"pi": [0.5, -1.0]}, "row 1 has a pi outside"),
             ({"errors": [math.nan, 0.0]}, "row 0 was drawn but has no answer"),

@@ -9,6 +9,7 @@ import numpy as np
 from act_hf import columns
 from act_hf.critics.panel import VOTE
 from act_hf.errors import ACTError
+from act_hf.models.recordings import label_ids
 from act_hf.records import recorded_task, stage_records
 
 
@@ -30,8 +31,10 @@ _EDGE = 1e-4
 """Probabilities of 0 and 1 have no log-odds; these are what stands for them."""
 
 
-def error_features(dataset: Dataset, main: str, extra: Sequence[str], *, words: bool) -> Any:
+def error_features(dataset: Dataset, main: str, extra: Sequence[str], *, words: bool) -> tuple[Any, int]:
     """
+    What is known of each row, the signals of doubt first: each is higher where the label is more likely to be wrong.
+
     Args:
         dataset (`Dataset`): N criticized rows.
         main (`str`): the column with the main critic's error probability as it gave it.
@@ -39,10 +42,12 @@ def error_features(dataset: Dataset, main: str, extra: Sequence[str], *, words: 
         words (`bool`): whether the words of the task's texts are among them.
 
     Returns:
-        A sparse matrix `[N, D]`. The first column is the critic's log-odds, with mean 0 and the standard deviation
-        `TRUST`. Then, where there is something to learn from (words or `extra`), the log-odds of [`imitator_doubt`],
-        with the standard deviation `HINT`. Every other signal has mean 0 and the standard deviation 1, or 1/√D where
-        it has D numbers; a missing value is the mean. A row's words have norm 1.
+        `tuple`: a sparse matrix `[N, D]`, and how many of its first columns are signals of doubt. The first column is
+        the critic's log-odds, with mean 0 and the standard deviation `TRUST`. Then, where there is something to learn
+        from (words or `extra`), the log-odds of [`imitator_doubt`], with the standard deviation `HINT`; the other
+        critics, the annotator's confidence, and who of a panel disagrees. Every signal but these two has mean 0 and
+        the standard deviation 1, or 1/√D where it has D numbers; a missing value is the mean. A row's words have norm
+        1.
 
     Raises:
         ACTError: for a column of something else.
@@ -51,17 +56,14 @@ def error_features(dataset: Dataset, main: str, extra: Sequence[str], *, words: 
 
     plain = dataset.with_format(None)
     content = [csr_array(_standard(_numbers(plain, name))) for name in extra] + (_words(plain) if words else [])
-    signals = [*_critics(plain, main), *_confidence(plain), *_dissent(plain)]
     labels = [-1 if label is None else label for label in plain[columns.LABEL][:]]
-    blocks = [
-        TRUST * _standard(log_odds(_numbers(plain, main))),
-        *(_standard(one) for one in signals),
-        _one_hot(labels),
-    ]
+    doubts = [TRUST * _standard(log_odds(_numbers(plain, main)))]
     if content:
         doubt = imitator_doubt(hstack(content).tocsr(), np.array(labels))
-        blocks.insert(1, HINT * _standard(log_odds(doubt)))
-    return hstack([*(csr_array(block) for block in blocks), *content]).tocsr()
+        doubts.append(HINT * _standard(log_odds(doubt)))
+    doubts += [_standard(one) for one in (*_critics(plain, main), *_confidence(plain), *_dissent(plain))]
+    dense = csr_array(np.hstack([*doubts, _one_hot(labels)]))
+    return hstack([dense, *content]).tocsr(), len(doubts)
 
 
 def imitator_doubt(content: Any, labels: NDArray[np.int64]) -> Floats:
@@ -109,18 +111,21 @@ def _critics(dataset: Dataset, main: str) -> list[Floats]:
 
 
 def _confidence(dataset: Dataset) -> list[Floats]:
+    """The log-odds against the annotator's own label."""
     if columns.LABEL_PROBS not in dataset.column_names:
         return []
     probs = dataset[columns.LABEL_PROBS][:]
     best = np.array([max(row) if row else np.nan for row in probs], dtype=np.float64)
-    return [] if np.isnan(best).all() else [log_odds(best)]
+    return [] if np.isnan(best).all() else [-log_odds(best)]
 
 
 def _dissent(dataset: Dataset) -> list[Floats]:
     """Who of a panel gave another label: 1 or 0."""
-    labels = np.array(dataset[columns.LABEL][:], dtype=np.float64)
     ballots = [name for name in dataset.column_names if name.startswith(VOTE)]
-    said = [np.array(dataset[name][:], dtype=np.float64) for name in ballots]
+    if not ballots:
+        return []
+    task = recorded_task(dataset)
+    labels, *said = (np.array(label_ids(dataset, name, task), dtype=np.float64) for name in (columns.LABEL, *ballots))
     return [np.where(np.isnan(votes), np.nan, votes != labels) for votes in said]
 
 

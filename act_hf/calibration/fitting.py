@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,10 +21,12 @@ if TYPE_CHECKING:
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 """What C of the error model is chosen from: the smaller, the more it keeps to the critic."""
 
+_LEAST_SLOPE = 0.02
+
 
 def logistic(inputs: Any, rows: Bools, truth: Bools, weights: Floats, seed: int) -> Floats:
     """A line through the log-odds: `[N, 1]` inputs to N error probabilities; see [`error_model`] for the rest."""
-    return _with_held_out(_line, inputs, rows, truth, weights, seed)
+    return _with_held_out(_rising_line, inputs, rows, truth, weights, seed)
 
 
 def isotonic(inputs: Any, rows: Bools, truth: Bools, weights: Floats, seed: int) -> Floats:
@@ -33,27 +34,32 @@ def isotonic(inputs: Any, rows: Bools, truth: Bools, weights: Floats, seed: int)
     return _with_held_out(_stairs, inputs, rows, truth, weights, seed)
 
 
-def error_model(inputs: Any, rows: Bools, truth: Bools, weights: Floats, seed: int) -> Floats:
+def error_model(inputs: Any, rows: Bools, truth: Bools, weights: Floats, seed: int, *, doubts: int) -> Floats:
     """
-    A ridge logistic regression, with the strength of its penalty chosen by cross-validation.
+    A ridge logistic regression in which signals of doubt can only raise the error probability; the strength of its
+    penalty is chosen by cross-validation.
 
     The order of the rows is learnt without the weights: it looks at what decided the draw, so they would add nothing
     but noise. The scale is then fitted with them, as [`logistic`] does, to what the model says of unseen rows.
 
     Args:
-        inputs (array or sparse matrix `[N, D]`): see [`error_features`].
+        inputs (sparse matrix `[N, D]`): see [`error_features`].
         rows (array of N `bool`): the R rows to learn from.
         truth (array of R `bool`): whether their labels are wrong; at least two of each.
         weights (array of R `float`): of these rows, above 0.
         seed (`int`): of the folds.
+        doubts (`int`): how many of the first columns are signals of doubt.
 
     Returns:
         `np.ndarray` of N `float` in (0, 1). That of a row learnt from is predicted from the other ones.
     """
-    equal = np.ones(truth.size)
-    fit = partial(_line, penalty=_best_penalty(inputs[np.flatnonzero(rows)], truth, seed))
-    scores = log_odds(_with_held_out(fit, inputs, rows, truth, equal, seed))[:, None]
-    return _line(scores[rows], truth, weights)(scores)
+    penalty = _best_penalty(inputs[np.flatnonzero(rows)], truth, seed, doubts)
+
+    def fit(inputs: Any, truth: Bools, _: Floats) -> Callable[[Any], Floats]:
+        return _ridge(inputs, truth, penalty, doubts)
+
+    scores = log_odds(_with_held_out(fit, inputs, rows, truth, weights, seed))[:, None]
+    return _with_held_out(_rising_line, scores, rows, truth, weights, seed)
 
 
 def _with_held_out(fit: Fit, inputs: Any, rows: Bools, truth: Bools, weights: Floats, seed: int) -> Floats:
@@ -65,13 +71,41 @@ def _with_held_out(fit: Fit, inputs: Any, rows: Bools, truth: Bools, weights: Fl
     return found
 
 
-def _line(inputs: Any, truth: Bools, weights: Floats, penalty: float = 1.0) -> Callable[[Any], Floats]:
+def _ridge(inputs: Any, truth: Bools, penalty: float, doubts: int) -> Callable[[Any], Floats]:
+    """Logistic regression as in scikit-learn (C = `penalty`), which has no bounds on the signs of coefficients."""
+    from scipy.optimize import minimize
+    from scipy.special import expit
+
+    signs, width = np.where(truth, 1.0, -1.0), inputs.shape[1]
+
+    def loss(at: Floats) -> tuple[float, Floats]:
+        slope, start = at[:-1], at[-1]
+        margin = signs * (inputs @ slope + start)
+        pull = -penalty * signs * expit(-margin)
+        value = penalty * np.logaddexp(0, -margin).sum() + slope @ slope / 2
+        return float(value), np.append(inputs.T @ pull + slope, pull.sum())
+
+    bounds = [(_LEAST_SLOPE, None)] + [(0.0, None)] * (doubts - 1) + [(None, None)] * (width - doubts + 1)
+    found = minimize(
+        loss, np.zeros(width + 1), jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": 1000}
+    ).x
+    least = _least(truth)
+    return lambda rows: np.clip(expit(rows @ found[:-1] + found[-1]), least, 1 - least)
+
+
+def _rising_line(inputs: Any, truth: Bools, weights: Floats) -> Callable[[Any], Floats]:
+    """
+    A line through log-odds that rises. Where a few rows of great weight make it fall, they are believed about how many
+    labels are wrong, but not that the doubted ones are the right ones: the line is then nearly level.
+    """
     from sklearn.linear_model import LogisticRegression
 
-    line = LogisticRegression(C=penalty, max_iter=1000)
-    line.fit(inputs, truth, sample_weight=weights / weights.mean())
-    least = _least(truth)
-    return lambda rows: np.clip(line.predict_proba(rows)[:, 1], least, 1 - least)
+    line = LogisticRegression(max_iter=1000).fit(inputs, truth, sample_weight=weights / weights.mean())
+    slope, start, least = float(line.coef_[0, 0]), float(line.intercept_[0]), _least(truth)
+    if slope < _LEAST_SLOPE:
+        share, middle = (np.average([values], axis=1, weights=weights) for values in (truth, inputs[:, 0]))
+        slope, start = _LEAST_SLOPE, float((log_odds(share) - _LEAST_SLOPE * middle)[0])
+    return lambda rows: np.clip(1 / (1 + np.exp(-(start + slope * rows[:, 0]))), least, 1 - least)
 
 
 def _stairs(inputs: Any, truth: Bools, weights: Floats) -> Callable[[Any], Floats]:
@@ -88,14 +122,14 @@ def _least(truth: Bools) -> float:
     return 1 / (truth.size + 2)
 
 
-def _best_penalty(inputs: Any, truth: Bools, seed: int) -> float:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import GridSearchCV
-
-    model, choices = LogisticRegression(max_iter=1000), {"C": PENALTIES}
-    search = GridSearchCV(model, choices, scoring="neg_log_loss", cv=_folds(truth, seed), refit=False)
-    search.fit(inputs, truth)
-    return float(search.best_params_["C"])
+def _best_penalty(inputs: Any, truth: Bools, seed: int, doubts: int) -> float:
+    """The penalty with the least log loss on rows left out."""
+    losses = np.zeros(len(PENALTIES))
+    for kept, held in _folds(truth, seed).split(inputs, truth):
+        for place, penalty in enumerate(PENALTIES):
+            said = _ridge(inputs[kept], truth[kept], penalty, doubts)(inputs[held])
+            losses[place] -= np.log(np.where(truth[held], said, 1 - said)).sum()
+    return PENALTIES[int(np.argmin(losses))]
 
 
 def _folds(truth: Bools, seed: int) -> Any:

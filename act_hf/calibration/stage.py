@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Bools = NDArray[np.bool_]
 
-METHODS = {"logistic": logistic, "isotonic": isotonic, "model": error_model}
+METHODS = ("logistic", "isotonic", "model")
 
 
 def calibrate(
@@ -73,18 +74,18 @@ def calibrate(
     source = columns.RAW_ERROR_PROB if columns.RAW_ERROR_PROB in dataset.column_names else columns.ERROR_PROB
     raw = columns.numbers(dataset, source)
     labels, human = (columns.numbers(dataset, name) for name in (columns.LABEL, columns.HUMAN))
+    inputs: Any = log_odds(raw)[:, None]
+    usable, fit = ~np.isnan(labels) & ~np.isnan(raw), isotonic if method == "isotonic" else logistic
     if method == "model":
-        inputs: Any = error_features(dataset, source, features, words=words)
-        usable = ~np.isnan(labels)
-    else:
-        inputs, usable = log_odds(raw)[:, None], ~np.isnan(labels) & ~np.isnan(raw)
+        inputs, doubts = error_features(dataset, source, features, words=words)
+        usable, fit = ~np.isnan(labels), partial(error_model, doubts=doubts)
     waves = read_waves(dataset)
     reviewed = usable & waves.selected & ~np.isnan(human)
     wrong = labels != human
     _check_both(wrong[reviewed])
     fitted = np.full(raw.size, np.nan)
     learnt = wrong[reviewed], 1 / waves.combined[reviewed], seed
-    fitted[usable] = METHODS[method](inputs[np.flatnonzero(usable)], reviewed[usable], *learnt)
+    fitted[usable] = fit(inputs[np.flatnonzero(usable)], reviewed[usable], *learnt)
     values = {
         columns.ERROR_PROB: _nullable(fitted),
         columns.RAW_ERROR_PROB: _nullable(raw),

@@ -194,6 +194,8 @@ def criticize(
     )
     if calibration == "rank" or (calibration == "batch" and strategy != "likelihood"):
         criticized = _recalibrated(criticized, critic, calibration)
+    if not suffix:
+        criticized = columns.forget_raw(criticized)
     return add_record(
         criticized,
         "criticize",

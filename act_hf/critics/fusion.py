@@ -238,6 +238,8 @@ def add_verdicts(dataset: Dataset, task: Task, verdicts: Sequence[Verdict], *, s
     }
     types = columns.column_features(task, values)
     features = Features({name + suffix: types[name] for name in values})
+    if not suffix:
+        dataset = columns.forget_raw(dataset)
     return columns.add_columns(dataset, {name + suffix: values[name] for name in values}, features)
 
 

@@ -178,7 +178,7 @@ class _Part:
 
 def _parts(critic: Floats, rate: float, waves: Waves, wrong: Floats) -> tuple[float, Bools, _Part]:
     """The errors that are known for certain, the rows that could never be drawn, and the rest."""
-    telling = _telling_waves(waves)
+    telling = waves.telling or [waves.count]
     first = telling[0]
     pi = waves.pi[:, first - 1]
     never = waves.open_in(first) & (pi == 0)
@@ -201,16 +201,6 @@ def _parts(critic: Floats, rate: float, waves: Waves, wrong: Floats) -> tuple[fl
     mean = float(predicted[rest].mean())
     effective = mean * (1 - mean) * rows**2 / variance if variance else math.inf
     return known, never, _Part(rows, min(max(total, least), most), effective, least, most)
-
-
-def _telling_waves(waves: Waves) -> list[int]:
-    """The waves, from 1, that could have drawn each row that was left; the last one where none could."""
-    whole = [
-        wave
-        for wave in range(1, waves.count + 1)
-        if not (waves.open_in(wave) & (waves.pi[:, wave - 1] == 0)).any() and waves.open_in(wave).any()
-    ]
-    return whole or [waves.count]
 
 
 def _of_wave(wave: int, predicted: Floats, waves: Waves, wrong: Floats) -> tuple[float, float]:

@@ -62,12 +62,15 @@ class Evidence:
         waves ([`Waves`]): the waves that are reviewed completely.
         wrong (array of N `bool`): rows whose machine label a person found wrong.
         done (array of N `bool`): rows with a human label, those of an unfinished wave included.
+        proper (`bool`, *optional*, defaults to `True`): whether the draw was one of all rows, not of groups each with
+            its budget, and the order older than the answers. Otherwise nothing is exact.
     """
 
     order: Floats
     waves: Waves
     wrong: Bools
     done: Bools
+    proper: bool = True
 
     @classmethod
     def of(cls, error_probs: ArrayLike, selected: ArrayLike, pi: ArrayLike, errors: ArrayLike) -> Evidence:
@@ -100,7 +103,9 @@ class Evidence:
 
     @cached_property
     def exact(self) -> bool:
-        """Whether the bounds are exact: one uniform draw, or none at all."""
+        """Whether the bounds are exact: one proper uniform draw, or none at all."""
+        if not self.proper:
+            return False
         if len(self.chances) != 1:
             return not self.chances
         wave = self.chances[0]
@@ -216,6 +221,13 @@ def allowed_errors(target: float, rows: int) -> int:
     if not 0 < target < 1:
         raise ACTError(f"target={target} is not between 0 and 1, such as 0.98")
     return rows - math.ceil(target * rows - 1e-9)
+
+
+def check_goal(target: float, confidence: float) -> None:
+    """Raises [`ACTError`] for a target outside (0, 1), or a confidence outside (0.5, 1)."""
+    allowed_errors(target, 1)
+    if not 0.5 < confidence < 1:
+        raise ACTError(f"confidence={confidence} is not between 0.5 and 1, such as 0.95")
 
 
 def _refuse(bad: ArrayLike, what: str) -> None:

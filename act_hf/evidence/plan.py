@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from act_hf.estimate.checks import check_confidence
 from act_hf.evidence.bounds import audit_size
 from act_hf.evidence.facts import Point, ReviewPlan
-from act_hf.evidence.left import Evidence, allowed_errors
+from act_hf.evidence.left import Evidence, allowed_errors, check_goal
 from act_hf.evidence.reading import read_review
 from act_hf.evidence.threshold import find_cut, not_above
 
@@ -47,7 +46,7 @@ def plan_review(dataset: Dataset, *, target: float = 0.98, confidence: float = 0
         dataset (`Dataset`): criticized, sampled and reviewed; a wave that is not finished does not count.
         target (`float`, *optional*, defaults to 0.98): share of all the rows' labels that should be right after
             review, in (0, 1).
-        confidence (`float`, *optional*, defaults to 0.95): in (0, 1). It is for one plan made from one audit; to ask
+        confidence (`float`, *optional*, defaults to 0.95): in (0.5, 1). It is for one plan made from one audit; to ask
             again after every wave there is [`check_target`].
 
     Returns:
@@ -64,8 +63,7 @@ def plan_review(dataset: Dataset, *, target: float = 0.98, confidence: float = 0
     >>> print(plan_review(audit, target=0.98).summary())
     ```
     """
-    check_confidence(confidence)
-    allowed_errors(target, 1)
+    check_goal(target, confidence)
     review = read_review(dataset, stage="budget")
     more: dict[str, Any] = {"waiting": review.waiting, "column": review.column, "simulated": review.simulated}
     return dataclasses.replace(_plan(review.evidence, target, confidence), **more)
@@ -96,8 +94,7 @@ def plan_rows(
     Raises:
         ACTError: for arrays that do not fit together, or values out of range.
     """
-    check_confidence(confidence)
-    allowed_errors(target, 1)
+    check_goal(target, confidence)
     return _plan(Evidence.of(error_probs, selected, pi, errors), target, confidence)
 
 

@@ -62,7 +62,7 @@ def read_review(dataset: Dataset, *, stage: str) -> Reviewed:
     done = waves.selected & ~np.isnan(human)
     waiting = int((waves.selected & ~done).sum())
     return Reviewed(
-        evidence=Evidence(order, _complete(waves, done, stage), done & (labels != human), done),
+        evidence=Evidence(order, _complete(waves, done, stage), done & (labels != human), done, _proper(dataset)),
         column=column,
         waiting=waiting,
         simulated=any(record.get("simulated") for record in stage_records(dataset, "review")),
@@ -84,6 +84,15 @@ def _check(dataset: Dataset, stage: str) -> None:
     drawn_from = [record.get("rows", len(dataset)) for record in stage_records(dataset, "sample")]
     if drawn_from and drawn_from[-1] != len(dataset):
         raise ACTError(f"{stage}: the rows were drawn from {drawn_from[-1]} rows, of which {len(dataset)} are left")
+
+
+def _proper(dataset: Dataset) -> bool:
+    """Whether no draw was made in groups, and no critic has spoken since people answered."""
+    made = stage_records(dataset)
+    reviews = [number for number, record in enumerate(made) if record["stage"] == "review"]
+    since = made[reviews[0] :] if reviews else []
+    judged_again = any(record["stage"] == "criticize" and not record.get("suffix") for record in since)
+    return not judged_again and not any(record.get("groups") for record in stage_records(dataset, "sample"))
 
 
 def _failed(dataset: Dataset) -> Bools:

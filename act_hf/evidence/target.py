@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError
-from act_hf.estimate.checks import check_confidence
-from act_hf.evidence.bounds import audit_size
-from act_hf.evidence.left import Evidence, Left, allowed_errors
+from act_hf.evidence.left import Evidence, Left, allowed_errors, check_goal
 from act_hf.evidence.reading import read_review
 from act_hf.evidence.threshold import find_cut, not_above
 from act_hf.report.facts import interval, percent
@@ -42,8 +40,6 @@ class TargetCheck:
         low, high (`float`): bounds of it.
         further (`int`): rows to review further, the most doubted first, until the target is shown to be reached.
         audited (`float`): rows drawn uniformly, or as many as would tell as much.
-        audit_needed (`int`): the fewest further rows drawn uniformly that could show it in the next wave, if their
-            labels are all right.
         exact (`bool`): whether the bounds are exact (one uniform draw) or approximate.
         simulated (`bool`): whether the review was simulated.
     """
@@ -62,7 +58,6 @@ class TargetCheck:
     high: float
     further: int
     audited: float
-    audit_needed: int
     exact: bool
     simulated: bool
 
@@ -97,7 +92,7 @@ def check_target(
     Args:
         dataset (`Dataset`): criticized, sampled, and reviewed at least through its first wave.
         target (`float`, *optional*, defaults to 0.98): share of the labels, in (0, 1).
-        confidence (`float`, *optional*, defaults to 0.95): of all looks together, in (0, 1).
+        confidence (`float`, *optional*, defaults to 0.95): of all looks together, in (0.5, 1).
         looks (`int`, *optional*): the most waves with a random draw there will be, said beforehand: each look then has
             (1 − `confidence`) / `looks`. With 1 a plan that was followed is confirmed by the audit it was made of.
 
@@ -116,12 +111,10 @@ def check_target(
     >>>     ...
     ```
     """
-    check_confidence(confidence)
-    allowed_errors(target, 1)
+    check_goal(target, confidence)
     review = read_review(dataset, stage="stop")
     evidence, look = review.evidence, len(review.evidence.chances)
     tail = look_share(1 - confidence, look, looks)
-    following = look_share(1 - confidence, look + 1, None if looks == look else looks)
     allowed = allowed_errors(target, len(dataset))
     left = evidence.left(not_above(evidence, ~evidence.done), tail)
     accuracy, low, high = (1 - errors / len(dataset) for errors in (left.errors, left.high, left.low))
@@ -140,7 +133,6 @@ def check_target(
         high=high,
         further=find_cut(evidence, allowed, tail).rows,
         audited=evidence.worth,
-        audit_needed=audit_size(int((~evidence.done).sum()), allowed, following),
         exact=evidence.exact,
         simulated=review.simulated,
     )
@@ -185,5 +177,3 @@ def _lines(check: TargetCheck) -> Iterator[str]:
     if check.state == "reached":
         return
     yield f"shown after about {check.further:,} further rows, the most doubted first"
-    audit = f"{check.audit_needed:,} rows drawn uniformly (--mix 1)"
-    yield f"or after the next wave, if it has {audit} whose labels are all right"

@@ -27,14 +27,18 @@ _CURVE_POINTS = 200
 
 
 def critics_of(dataset: Dataset, rows: ReportRows, review: Review) -> tuple[Basis | None, tuple[CriticScore, ...]]:
-    """All critics are compared on the same rows: those with a machine label of which every critic says something."""
-    if not rows.eps:
+    """
+    All critics that say anything are compared on the same rows: those with a machine label of which each of them says
+    something.
+    """
+    eps = {column: values for column, values in rows.eps.items() if not np.isnan(values).all()}
+    if not eps:
         return None, ()
-    usable = present(rows.machine) & ~np.isnan(np.stack(list(rows.eps.values()))).any(axis=0)
+    usable = present(rows.machine) & ~np.isnan(np.stack(list(eps.values()))).any(axis=0)
     judged, weights = _judged(rows, review, usable)
     names = _critic_names(dataset)
     basis = _basis(rows, review, judged, weights)
-    scores = [_curve(rows, column, names.get(column, column), usable) for column in rows.eps]
+    scores = [_curve(rows, column, names.get(column, column), usable) for column in eps]
     if basis is not None:
         scores = [_scored(score, rows, usable, judged, weights, basis.budget) for score in scores]
     return basis, tuple(scores)

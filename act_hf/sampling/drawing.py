@@ -39,9 +39,10 @@ def draw(pi: ArrayLike, *, seed: int | Sequence[int]) -> Bools:
     never above an integer budget that Σπ keeps.
 
     Rows lie from small to large π, those within a factor of four in π (or in 1 − π) in random order: so of each such
-    group as many are taken as are to be expected, give or take one. In a wholly random order they are not: rows with
-    π near 1 are nearly as long as the step between two points, and as soon as the points fall between them, none of
-    the other rows is hit (of 7 rows to be audited beside 64 nearly certain ones, none was in 8 % of all draws).
+    group as many are taken as are to be expected, give or take one. In a wholly random order they are not: rows with π
+    near 1 are nearly as long as the step between two points, and as soon as the points fall between them, none of the
+    other rows is hit (of 7 rows to be audited beside 64 nearly certain ones, none was in 8 % of all draws). Among a
+    dozen rows some pairs never come together, and variances worked out from π alone are approximations.
 
     Args:
         pi (array of N `float` in [0, 1]): the probabilities.

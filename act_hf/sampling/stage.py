@@ -99,7 +99,9 @@ def sample(
     selected = pi == 1
     for number, (rows, share) in enumerate(zip(members.values(), budgets, strict=True)):
         pi[rows] = _float32_below(_inclusion(chosen, eps[rows], share, mix, floor))
-        selected[rows] = draw(pi[rows], seed=seed if groups is None else (seed, number))
+        # Every wave and group has chance of its own.
+        chance = (seed, *([number] if groups else []), *([wave] if wave > 1 else []))
+        selected[rows] = draw(pi[rows], seed=chance if len(chance) > 1 else seed)
     made = Waves.of(selected, pi) if earlier is None else earlier.followed_by(selected, pi)
     parameters = {
         **_parameters(chosen, eps[usable], left, alone=groups is None),

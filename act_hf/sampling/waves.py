@@ -35,8 +35,10 @@ class Waves:
 
         1 / π = s_j / π_j + Σ_{k > j} s_k,    s_k the share of wave k,
 
-    and the ACT loss with that π is unbiased over all waves. All of this is the project's choice; the paper has one
-    wave.
+    and the ACT loss with that π is unbiased over all waves. A wave that could not have drawn every row that was left
+    (π_k = 0, as with the threshold rule and `mix` 0) has no such estimate: where another one has, its share is 0, and
+    the rows it drew weigh 1, so that their human label simply takes the place of the machine label. All of this is the
+    project's choice; the paper has one wave.
 
     Args:
         drawn (array of N `int`): the wave in which a row was drawn, from 1; 0 for a row that was not.
@@ -69,10 +71,21 @@ class Waves:
 
     @cached_property
     def shares(self) -> Floats:
-        """The weight of each wave, by the rows that it was to draw; K values that sum to 1."""
+        """The weight of each wave, by the rows that it was to draw; K values that sum to 1. Only those that tell."""
         expected = self.pi.sum(axis=0)
+        if self.telling:
+            expected = np.where(np.isin(np.arange(1, self.count + 1), self.telling), expected, 0.0)
         total = expected.sum()
         return expected / total if total else np.full(self.count, 1 / self.count)
+
+    @cached_property
+    def telling(self) -> list[int]:
+        """The waves, from 1, that could have drawn each row that was left."""
+        return [
+            wave
+            for wave in range(1, self.count + 1)
+            if not (self.open_in(wave) & (self.pi[:, wave - 1] == 0)).any() and self.open_in(wave).any()
+        ]
 
     def open_in(self, wave: int) -> Bools:
         """The rows that were not drawn before `wave`."""
@@ -92,7 +105,8 @@ class Waves:
         later = np.append(np.cumsum(self.shares[::-1])[::-1][1:], 0.0)
         with np.errstate(divide="ignore"):  # a row that was certain
             combined: Floats = -np.expm1(np.log1p(-self.pi).sum(axis=1))  # exact where π is tiny, too
-        combined[rows] = 1 / (self.shares[wave] / self.pi[rows, wave] + later[wave])
+        # At least 1 for a row of a wave that does not tell; in the others it is more anyway.
+        combined[rows] = 1 / np.maximum(1.0, self.shares[wave] / self.pi[rows, wave] + later[wave])
         return combined
 
     def without_last(self) -> Waves:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _CLEAR_ENOUGH = 0.01
 """Share of the probability that may stay between several continuations without asking once more."""
 
+_FEW = 0.1
+"""Share of the probability that unlisted continuations may have without a call for each; the bound is generous."""
+
 _NEVER = -100.0
 """Servers write -9999 or so for tokens that cannot come; below this a log-probability is no information."""
 
@@ -94,12 +97,12 @@ class Spread:
 
     @property
     def complete(self) -> bool:
-        """Whether those that were not listed hold next to nothing of what all of them have."""
+        """Whether those that were not listed can hold only little of what all of them have."""
         unheard = [position for position, mass in enumerate(self.clear) if mass == -math.inf]
         unheard = [position for position in unheard if not any(position in which for _, which in self.unclear)]
         if not self.found or not unheard:
             return self.found
-        return self.floor + math.log(len(unheard)) < self._heard + math.log(_CLEAR_ENOUGH)
+        return self.floor + math.log(len(unheard)) < self._heard + math.log(_FEW)
 
     @property
     def likely(self) -> bool:

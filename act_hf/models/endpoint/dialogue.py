@@ -117,14 +117,15 @@ async def _choose(wire: Wire, tally: Tally, messages: list[Message], request: Sc
     longer reply, which tells apart what the model leans to. Where the model would rather say something else, the first
     token of a reply says little about the rest, or a reply that was not listed may matter: then a server that can
     score is asked for all of them. (SmolLM2 on eight intents is right in 61 % of the rows by whole replies, and in
-    43 % by first tokens: benchmarks/bench_server.py.)
+    43 % by first tokens: docs/log.md.) That is decided row by row, and a weak model comes to it in nearly every row, a
+    strong one in hardly any; the scores of the two kinds differ by what the rest of a reply has.
     """
     replies = request.continuations
     spread = await _spread(wire, tally, messages, replies, further=replies in wire.ambiguous)
     telling = spread.complete and (spread.likely or await single_tokens(wire, replies))
     if telling and not spread.undecided:
         return spread.logprobs()
-    if await scorable(wire, replies):
+    if await scorable(wire, messages, replies):
         among = spread.undecided if telling else range(len(replies))
         exact = {position: (await score_reply(wire, tally, messages, replies[position]))[0] for position in among}
         if not telling:

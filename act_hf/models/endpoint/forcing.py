@@ -40,9 +40,9 @@ async def score_reply(wire: Wire, tally: Tally, messages: Sequence[Message], rep
     return await _by_prefill(wire, tally, messages, reply)
 
 
-async def scorable(wire: Wire, replies: Sequence[str]) -> bool:
-    """Whether all of `replies` can be scored by this server."""
-    if "score" not in wire.endpoint.abilities:
+async def scorable(wire: Wire, messages: Sequence[Message], replies: Sequence[str]) -> bool:
+    """Whether all of `replies` to `messages` can be scored by this server."""
+    if "score" not in wire.endpoint.abilities or (wire.endpoint.server == "tgi" and _shows_images(messages)):
         return False
     return wire.endpoint.server != "llama.cpp" or all([await wire.tokenise(reply) for reply in replies])
 
@@ -111,11 +111,15 @@ def _first(entry: Any) -> tuple[str, float | None]:
 
 async def _by_prefill(wire: Wire, tally: Tally, messages: Sequence[Message], reply: str) -> tuple[float, int]:
     """TGI: prompt and reply in one text, and the log-probabilities of what was read of it."""
-    if any(part["type"] != "text" for message in messages for part in parts_of(message["content"])):
+    if _shows_images(messages):
         raise ACTError('server="tgi" scores text only; use a strategy that chats for a task with an image column')
     assert wire.prompt is not None  # the ability to score comes with a tokenizer
     tokens = await wire.generate(tally, wire.prompt(messages) + reply)
     return _tail(wire.given(tokens or None), reply)
+
+
+def _shows_images(messages: Sequence[Message]) -> bool:
+    return any(part["type"] != "text" for message in messages for part in parts_of(message["content"]))
 
 
 def _tail(tokens: Sequence[tuple[str, float | None]], reply: str) -> tuple[float, int]:

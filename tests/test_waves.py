@@ -54,6 +54,25 @@ class TestWaves:
         waves = Waves.of(np.zeros((3, 2), dtype=bool), np.array([[1e-12, 2e-12], [0.0, 0.0], [1.0, 0.5]]))
         np.testing.assert_allclose(waves.combined, [3e-12, 0, 1], rtol=1e-9)
 
+    def test_after_an_audit_a_wave_of_the_most_doubted_leaves_the_rest_to_the_audit(self):
+        """500 audits of 100 of 1,000 rows, then the 300 most doubted: what weighs in the rest is a tenth of it."""
+        rng = np.random.default_rng(0)
+        eps = rng.random(1000)
+        doubted = np.argsort(-eps)
+        totals = []
+        for seed in range(500):
+            audit_pi = np.full(1000, 0.1)
+            audit = draw(audit_pi, seed=seed)
+            second = np.zeros(1000)
+            second[[row for row in doubted if not audit[row]][:300]] = 1.0
+            waves = Waves.of(audit, audit_pi).followed_by(second == 1, second)
+            assert waves.telling == [1]
+            np.testing.assert_array_equal(waves.combined[second == 1], 1.0)
+            rest = waves.selected & (eps < 0.5)
+            totals.append((1 / waves.combined[rest]).sum())
+        error = np.std(totals) / np.sqrt(500)
+        assert np.mean(totals) == pytest.approx((eps < 0.5).sum(), abs=4 * error)
+
     @pytest.mark.parametrize("adaptive", [False, True])
     def test_weighted_sums_are_unbiased(self, adaptive):
         """Over 4,000 seeded runs of three waves whose rules look at the answers so far."""

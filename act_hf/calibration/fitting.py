@@ -89,8 +89,7 @@ def _ridge(inputs: Any, truth: Bools, penalty: float, doubts: int) -> Callable[[
     found = minimize(
         loss, np.zeros(width + 1), jac=True, bounds=bounds, method="L-BFGS-B", options={"maxiter": 1000}
     ).x
-    least = _least(truth)
-    return lambda rows: np.clip(expit(rows @ found[:-1] + found[-1]), least, 1 - least)
+    return lambda rows: np.asarray(expit(rows @ found[:-1] + found[-1]), dtype=np.float64)
 
 
 def _rising_line(inputs: Any, truth: Bools, weights: Floats) -> Callable[[Any], Floats]:
@@ -98,28 +97,30 @@ def _rising_line(inputs: Any, truth: Bools, weights: Floats) -> Callable[[Any], 
     A line through log-odds that rises. Where a few rows of great weight make it fall, they are believed about how many
     labels are wrong, but not that the doubted ones are the right ones: the line is then nearly level.
     """
+    from scipy.special import expit
     from sklearn.linear_model import LogisticRegression
 
     line = LogisticRegression(max_iter=1000).fit(inputs, truth, sample_weight=weights / weights.mean())
-    slope, start, least = float(line.coef_[0, 0]), float(line.intercept_[0]), _least(truth)
+    slope, start = float(line.coef_[0, 0]), float(line.intercept_[0])
     if slope < _LEAST_SLOPE:
         share, middle = (np.average([values], axis=1, weights=weights) for values in (truth, inputs[:, 0]))
         slope, start = _LEAST_SLOPE, float((log_odds(share) - _LEAST_SLOPE * middle)[0])
-    return lambda rows: np.clip(1 / (1 + np.exp(-(start + slope * rows[:, 0]))), least, 1 - least)
+    return lambda rows: _modest(expit(start + slope * rows[:, 0]), truth)
 
 
 def _stairs(inputs: Any, truth: Bools, weights: Floats) -> Callable[[Any], Floats]:
     from sklearn.isotonic import IsotonicRegression
 
-    least = _least(truth)
-    stairs = IsotonicRegression(y_min=least, y_max=1 - least, out_of_bounds="clip")
+    stairs = IsotonicRegression(y_min=0, y_max=1, out_of_bounds="clip")
     stairs.fit(inputs[:, 0], truth, sample_weight=weights)
-    return lambda rows: np.asarray(stairs.predict(rows[:, 0]), dtype=np.float64)
+    return lambda rows: _modest(stairs.predict(rows[:, 0]), truth)
 
 
-def _least(truth: Bools) -> float:
-    """No fit says 0 or 1 after so few rows."""
-    return 1 / (truth.size + 2)
+def _modest(probs: Floats, truth: Bools) -> Floats:
+    """No fit says 0 or 1 after so few rows. Nothing is cut off, so that the order stays."""
+    least = 1 / (truth.size + 2)
+    modest: Floats = least + (1 - 2 * least) * probs
+    return modest
 
 
 def _best_penalty(inputs: Any, truth: Bools, seed: int, doubts: int) -> float:
@@ -127,7 +128,7 @@ def _best_penalty(inputs: Any, truth: Bools, seed: int, doubts: int) -> float:
     losses = np.zeros(len(PENALTIES))
     for kept, held in _folds(truth, seed).split(inputs, truth):
         for place, penalty in enumerate(PENALTIES):
-            said = _ridge(inputs[kept], truth[kept], penalty, doubts)(inputs[held])
+            said = _modest(_ridge(inputs[kept], truth[kept], penalty, doubts)(inputs[held]), truth[kept])
             losses[place] -= np.log(np.where(truth[held], said, 1 - said)).sum()
     return PENALTIES[int(np.argmin(losses))]
 

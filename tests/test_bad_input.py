@@ -224,7 +224,7 @@ class TestLabels:
         shutil.copytree(tiny, "model")
         arguments = ("train", "reviewed", "OUT", "--base", str(tiny), "--text", "text", "--evaluation", "test")
         said = refused_untouched(here, *arguments, old="model")
-        assert "the eval set has the labels ['bad', 'good'], but act_label has ['good', 'bad']" in said
+        assert "column 'label' has the labels ['bad', 'good'], but the training set has ['good', 'bad']" in said
 
 
 class TestEmpty:

@@ -403,7 +403,7 @@ class TestResults:
             ('{"method": "act"}', "downstream entry 0 has no 'seed'"),
             (
                 '{"method": "magic", "seed": 0, "rows": 1, "accuracy": 1}',
-                "method 'magic' is none of human, machine, act",
+                "method 'magic' is none of human, machine, reviewed, corrected, mixed, act",
             ),
             ('{"method": "act", "seed": 0, "rows": 1, "accuracy": "high"}', "accuracy 'high' is not in [0, 1]"),
         ],

@@ -45,9 +45,9 @@ class TestWaves:
         selected = np.array([[1, 0], [0, 1], [0, 0]], dtype=bool)
         pi = np.array([[0.5, 0.0], [0.25, 0.5], [0.25, 0.5]])
         waves = Waves.of(selected, pi)
-        assert waves.shares.tolist() == [0.5, 0.5]
-        # Drawn in the first: half of 1 / 0.5, and known in the second. In the second: nothing, and half of 1 / 0.5.
-        np.testing.assert_allclose(1 / waves.combined[:2], [0.5 * 2 + 0.5, 0.5 * 2])
+        assert waves.shares == pytest.approx([1 / 3, 2 / 3])  # as the least π of each
+        # Drawn in the first: a third of 1 / 0.5, and known in the second. In the second: nothing, and 2/3 of 1 / 0.5.
+        np.testing.assert_allclose(1 / waves.combined[:2], [2 / 3 + 2 / 3, 2 / 3 * 2])
         assert waves.combined[2] == pytest.approx(1 - 0.75 * 0.5)
 
     def test_tiny_and_certain_probabilities(self):
@@ -128,7 +128,10 @@ class TestSampleAgain:
         second = sample(first, budget=30, wave=2)
         waves = read_waves(second)
         np.testing.assert_allclose(second["act_pi"][:], waves.combined, rtol=1e-6)
-        assert waves.shares == pytest.approx([0.4, 0.6], abs=1e-4)
+        least = [waves.pi[:, 0].min(), waves.pi[waves.open_in(2), 1].min()]
+        assert waves.shares == pytest.approx(np.array(least) / sum(least))
+        weights = 1 / waves.combined[waves.selected]
+        assert weights.max() <= 1 / sum(least) + 1
 
     def test_as_many_waves_as_there_are_rows_for(self, first):
         made = first

@@ -81,7 +81,7 @@ def estimate_accuracy(
     project's choice; the ACT paper gives no interval.
 
     With several waves each of them makes such an estimate of the rows that nobody had reviewed before it. The mean of
-    these, weighted by the rows that each was to draw, is taken, and their variances add up; see [`Waves`]. A wave that
+    these, weighted by the least π of each, is taken, and their variances add up; see [`Waves`]. A wave that
     could not have drawn every row is left out of the mean where another one could.
 
     Args:

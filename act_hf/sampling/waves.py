@@ -29,7 +29,8 @@ class Waves:
     In wave k every row that was not drawn before is drawn with a probability π_k that may depend on all answers so
     far. Given these, the estimate that wave k alone makes of a total, what was known before it plus Σ δ/π_k over the
     rest, is unbiased. So is the mean of the K estimates, with weights that do not depend on the answers: here the
-    number of rows that each wave was to draw. (Estimates from successive waves are a martingale, so their variances
+    least π of each wave, which `mix` or `floor` sets. It makes the largest weight of any row as small as it can be, and
+    a wave that audits little counts little. (Estimates from successive waves are a martingale, so their variances
     add up, as in active testing, Kossen et al. 2021, and adaptive two-wave designs.) That mean gives a row drawn in
     wave j the weight
 
@@ -71,12 +72,13 @@ class Waves:
 
     @cached_property
     def shares(self) -> Floats:
-        """The weight of each wave, by the rows that it was to draw; K values that sum to 1. Only those that tell."""
-        expected = self.pi.sum(axis=0)
-        if self.telling:
-            expected = np.where(np.isin(np.arange(1, self.count + 1), self.telling), expected, 0.0)
-        total = expected.sum()
-        return expected / total if total else np.full(self.count, 1 / self.count)
+        """The weight of each wave, by its least π; K values that sum to 1. By the rows it drew where none tells."""
+        told = np.zeros(self.count)
+        for wave in self.telling:
+            told[wave - 1] = self.pi[self.open_in(wave), wave - 1].min()
+        told = told if self.telling else self.pi.sum(axis=0)
+        total = told.sum()
+        return told / total if total else np.full(self.count, 1 / self.count)
 
     @cached_property
     def telling(self) -> list[int]:

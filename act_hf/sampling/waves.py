@@ -29,8 +29,8 @@ class Waves:
     In wave k every row that was not drawn before is drawn with a probability π_k that may depend on all answers so
     far. Given these, the estimate that wave k alone makes of a total, what was known before it plus Σ δ/π_k over the
     rest, is unbiased. So is the mean of the K estimates, with weights that do not depend on the answers: here the
-    least π of each wave, which `mix` or `floor` sets. It makes the largest weight of any row as small as it can be, and
-    a wave that audits little counts little. (Estimates from successive waves are a martingale, so their variances
+    least π of each wave, which `mix` or `floor` sets. It makes the largest weight of any row as small as can be, and a
+    wave that audits little counts little. (Estimates from successive waves are a martingale, so their variances
     add up, as in active testing, Kossen et al. 2021, and adaptive two-wave designs.) That mean gives a row drawn in
     wave j the weight
 

@@ -266,6 +266,11 @@ class TestCritics:
             "act_error_prob_two",
         ]
 
+    def test_a_calibrated_critic_beside_what_it_was(self):
+        dataset = made(act_error_prob_raw=EPS[::-1])
+        names = [critic.name for critic in build_report(add_record(dataset, "calibrate", method="model")).critics]
+        assert names == ["calibrated (model), logit: small", "as given, logit: small", "logit: other"]
+
     def test_one_kind_of_row_has_no_ranking(self):
         report = build_report(made(act_label=GOLD), gold="label")
         assert (report.critics[0].auroc, report.critics[0].abs, report.critics[0].recall) == (None, None, None)

@@ -112,8 +112,13 @@ def _weighted_auroc(eps: Floats, wrong: Bools, weights: Floats) -> float:
 
 
 def _critic_names(dataset: Dataset) -> dict[str, str]:
-    made = stage_records(dataset, "criticize")
-    return {
+    names = {
         columns.ERROR_PROB + str(record.get("suffix", "")): f"{record.get('strategy')}: {record.get('model')}"
-        for record in made
+        for record in stage_records(dataset, "criticize")
     }
+    calibrated = stage_records(dataset, "calibrate")
+    if calibrated and columns.RAW_ERROR_PROB in dataset.column_names:
+        critic = names.get(columns.ERROR_PROB, "the critic")
+        names[columns.RAW_ERROR_PROB] = f"as given, {critic}"
+        names[columns.ERROR_PROB] = f"calibrated ({calibrated[-1].get('method')}), {critic}"
+    return names

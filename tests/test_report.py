@@ -11,7 +11,15 @@ from sklearn.metrics import roc_auc_score
 
 from act_hf.columns import add_columns, column_features
 from act_hf.errors import ACTError
-from act_hf.estimate import abs_score, auroc, estimate_accuracy, recall_at, wilson
+from act_hf.estimate import (
+    abs_score,
+    auroc,
+    estimate_accuracy,
+    recall_at,
+    reviewer_error_rate,
+    wilson,
+    with_reviewer_error,
+)
 from act_hf.records import add_record, stage_records, with_records
 from act_hf.report import build_report
 from act_hf.report.facts import METHODS
@@ -347,6 +355,28 @@ class TestStages:
         report = build_report(made(act_human=[None, *HUMAN[1:]], act_responses=answers))
         assert (report.review.state, report.review.tied) == ("unfinished", 1)
         assert any("1 of the rows drawn are tied" in note for note in report.notes)
+
+    def test_people_who_disagree(self):
+        """Of four rows answered by two people one is disputed."""
+        said = [("a", "a"), ("b", "b"), ("c", "a"), (), ("b", "b"), (), (), ()]
+        answers = [[{"annotator": f"p{i}", "label": label} for i, label in enumerate(row)] for row in said]
+        report = build_report(made(act_responses=answers))
+        assert (report.agreement.pairs, report.agreement.disagreeing) == (4, 1)
+        rate = reviewer_error_rate(1, 4, 3)
+        assert report.agreement.error_rate.value == pytest.approx(rate[0])
+        assert report.agreement.estimate == with_reviewer_error(report.estimate, rate[0], 3)
+        (note,) = [note for note in report.notes if "pairs of answers" in note]
+        assert "Of 4 pairs of answers to the same row 1 differ" in note
+        assert "Corrected for that" in note
+
+    def test_people_who_answer_by_chance_correct_nothing(self):
+        answers = [[{"annotator": "x", "label": "a"}, {"annotator": "y", "label": "b"}], *[[]] * 7]
+        report = build_report(made(act_responses=answers))
+        assert report.agreement.estimate is None
+        assert not any("Corrected for that" in note for note in report.notes)
+
+    def test_one_answer_a_row_says_nothing_of_agreement(self, full):
+        assert full.agreement is None
 
     def test_failures(self):
         report = build_report(made(act_failure=["empty", "odd", "empty", *[None] * 5]))

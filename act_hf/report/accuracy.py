@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from act_hf import columns
 from act_hf.errors import ACTError
-from act_hf.estimate import AccuracyEstimate, accuracy_by_group, estimate_accuracy
+from act_hf.estimate import (
+    AccuracyEstimate,
+    accuracy_by_group,
+    estimate_accuracy,
+    reviewer_error_rate,
+    with_reviewer_error,
+)
 from act_hf.records import stage_records
-from act_hf.report.facts import Finding, LabelAccuracy, Review, Share, Truth, Wave, shares_of
+from act_hf.report.facts import Agreement, Finding, LabelAccuracy, Review, Share, Truth, Wave, shares_of
 from act_hf.report.rows import ReportRows
 from act_hf.sampling import Waves, read_waves
 
@@ -51,6 +58,21 @@ def _tied(dataset: Dataset, rows: ReportRows) -> int:
         return 0
     asked = np.array([bool(answers) for answers in dataset[columns.RESPONSES][:]])
     return int((asked & rows.selected & ~rows.answered).sum())
+
+
+def agreement_of(dataset: Dataset, estimate: AccuracyEstimate | None, labels: int) -> Agreement | None:
+    """How far people agree, and what that does to an estimate that takes them to be right."""
+    if columns.RESPONSES not in dataset.column_names:
+        return None
+    given = ([answer["label"] for answer in answers or []] for answers in dataset[columns.RESPONSES][:])
+    pairs = [pair for answers in given for pair in combinations(answers, 2)]
+    if not pairs:
+        return None
+    disagreeing = sum(one != other for one, other in pairs)
+    rate = Share(*reviewer_error_rate(disagreeing, len(pairs), labels))
+    told = estimate is not None and rate.value < 1 - 1 / labels
+    corrected = with_reviewer_error(estimate, rate.value, labels) if estimate is not None and told else None
+    return Agreement(len(pairs), disagreeing, rate, corrected)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 from act_hf import columns
 from act_hf.errors import ACTError
 from act_hf.records import recorded_task, stage_records
-from act_hf.report.accuracy import estimates_of, finding_of, review_of, truth_of
+from act_hf.report.accuracy import agreement_of, estimates_of, finding_of, review_of, truth_of
 from act_hf.report.critics import critics_of
 from act_hf.report.doubtful import doubtful_rows, short
 from act_hf.report.facts import METHODS, Cost, Design, Downstream, Report
@@ -88,6 +88,7 @@ def build_report(
         no_estimate=estimates.why_not,
         by_label=estimates.by_label,
         waves=estimates.waves,
+        agreement=agreement_of(dataset, estimates.whole, len(task.labels)),
         truth=truth_of(rows, review, gold),
         finding=finding_of(rows, review, estimates.whole),
         basis=basis,

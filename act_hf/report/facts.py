@@ -147,6 +147,25 @@ class LabelAccuracy:
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """
+    How far people who answered the same rows agree.
+
+    Args:
+        pairs (`int`): pairs of answers to the same row.
+        disagreeing (`int`): of these, with different labels.
+        error_rate ([`Share`]): how often one of them is wrong; see [`act_hf.estimate.reviewer_error_rate`].
+        estimate ([`AccuracyEstimate`], *optional*): corrected for that; none without an estimate, or where they agree
+            no more than chance would.
+    """
+
+    pairs: int
+    disagreeing: int
+    error_rate: Share
+    estimate: AccuracyEstimate | None
+
+
+@dataclass(frozen=True)
 class Wave:
     """
     One wave of the review.
@@ -345,6 +364,7 @@ class Report:
         no_estimate (`str`, *optional*): why there is none.
         by_label (tuple of [`LabelAccuracy`]): by machine label, the most frequent first; empty without an estimate.
         waves (tuple of [`Wave`]): where rows were drawn in several.
+        agreement ([`Agreement`], *optional*): where several people answered the same rows.
         truth ([`Truth`], *optional*): by the gold column.
         finding ([`Finding`], *optional*): errors found in this draw.
         basis ([`Basis`], *optional*): the rows that the critics are judged by.
@@ -368,6 +388,7 @@ class Report:
     no_estimate: str | None
     by_label: tuple[LabelAccuracy, ...]
     waves: tuple[Wave, ...]
+    agreement: Agreement | None
     truth: Truth | None
     finding: Finding | None
     basis: Basis | None

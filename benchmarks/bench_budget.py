@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from datasets import Dataset, Image, concatenate_datasets, disable_progress_bars
+from documents import DOCS, table, write_tables
 from machine import RESULTS, save_result
 
 from act_hf.estimate import auroc
@@ -29,7 +30,6 @@ from act_hf.sampling import draw
 
 AUDITS, SEEDS, CONFIDENCE = (200, 400), 1000, 0.95
 TARGETS = (0.8, 0.9, 0.95, 0.98, 0.99)
-DOCS = Path(__file__).parents[1] / "docs" / "budget.md"
 DRAWN = "fashion_mnist, GPT-4o-mini"
 """The set whose first audit is drawn in docs/budget.png."""
 
@@ -136,7 +136,7 @@ def picture(eps: np.ndarray, errors: np.ndarray) -> None:
     """One plan, as a user sees it."""
     pi = np.full(errors.size, 400 / errors.size)
     plan = plan_rows(eps, draw(pi, seed=0), pi, errors, target=0.95, confidence=CONFIDENCE)
-    dataclasses.replace(plan, simulated=True).plot(DOCS.with_suffix(".png"))
+    dataclasses.replace(plan, simulated=True).plot(DOCS / "budget.png")
 
 
 def oracle(eps: np.ndarray, errors: np.ndarray, selected: np.ndarray, allowed: int) -> int:
@@ -151,38 +151,41 @@ def oracle(eps: np.ndarray, errors: np.ndarray, selected: np.ndarray, allowed: i
 # docs/budget.md
 
 
-def table(result: dict[str, Any]) -> str:
-    lines = [
-        "| set | rows | right by machine | critic's AUROC | target | audit | rows to review, audit included | "
-        "in random order | with the errors known | right after, mean | target reached |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    for one in result["sets"]:
-        for plan in one["plans"]:
-            cells = [
-                one["set"],
-                f"{one['rows']:,}",
-                f"{100 * one['machine']:.1f} %",
-                f"{one['auroc']:.2f}",
-                f"{100 * plan['target']:g} %",
-                str(plan["audit"]),
-                *(f"{plan[name]:,.0f}" for name in ("asked", "at_random", "oracle")),
-                f"{100 * plan['after']:.1f} %",
-                f"{100 * plan['reached']:.1f} %",
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
+HEADER = [
+    "set",
+    "rows",
+    "right by machine",
+    "critic's AUROC",
+    "target",
+    "audit",
+    "rows to review, audit included",
+    "in random order",
+    "with the errors known",
+    "right after, mean",
+    "target reached",
+]
+
+
+def plans_table(result: dict[str, Any]) -> str:
+    rows = [cells(one, plan) for one in result["sets"] for plan in one["plans"]]
     reached = [100 * plan["reached"] for one in result["sets"] for plan in one["plans"]]
     spread = f"reached in {np.mean(reached):.1f} % on average, in {min(reached):.1f} % at least"
-    lines += ["", f"Over these {len(reached)} lines the target was {spread} (each of {result['seeds']:,} audits)."]
-    return "\n".join(lines)
+    said = f"Over these {len(reached)} lines the target was {spread} (each of {result['seeds']:,} audits)."
+    return f"{table(HEADER, rows)}\n\n{said}"
 
 
-def write_docs(result: dict[str, Any]) -> None:
-    """Replaces what stands between the marks."""
-    begin, end = "<!-- begin plans -->", "<!-- end plans -->"
-    before, rest = DOCS.read_text(encoding="utf-8").split(begin)
-    DOCS.write_text(f"{before}{begin}\n{table(result)}\n{end}{rest.split(end)[1]}", encoding="utf-8")
-    print(f"table written to {DOCS}")
+def cells(one: dict[str, Any], plan: dict[str, Any]) -> list[str]:
+    return [
+        one["set"],
+        f"{one['rows']:,}",
+        f"{100 * one['machine']:.1f} %",
+        f"{one['auroc']:.2f}",
+        f"{100 * plan['target']:g} %",
+        str(plan["audit"]),
+        *(f"{plan[name]:,.0f}" for name in ("asked", "at_random", "oracle")),
+        f"{100 * plan['after']:.1f} %",
+        f"{100 * plan['reached']:.1f} %",
+    ]
 
 
 def main() -> None:
@@ -197,7 +200,8 @@ def main() -> None:
         trials = [trial(name, *load(given.data, one)) for name, one in SLICES.items()]
         save_result("budget", {"seeds": SEEDS, "confidence": CONFIDENCE, "sets": trials})
     if given.docs:
-        write_docs(json.loads((RESULTS / "budget.json").read_text(encoding="utf-8")))
+        result = json.loads((RESULTS / "budget.json").read_text(encoding="utf-8"))
+        write_tables("budget.md", {"plans": plans_table(result)})
 
 
 if __name__ == "__main__":

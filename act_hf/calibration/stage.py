@@ -71,7 +71,7 @@ def calibrate(
         raise ACTError(f"calibrate: method {method!r} is none of {', '.join(METHODS)}")
     needed = [columns.ERROR_PROB, columns.LABEL, columns.HUMAN, columns.PI, columns.SELECTED, *features]
     columns.require(dataset, needed, stage="calibrate")
-    source = columns.RAW_ERROR_PROB if columns.RAW_ERROR_PROB in dataset.column_names else columns.ERROR_PROB
+    source = columns.critic_column(dataset)
     raw = columns.numbers(dataset, source)
     labels, human = (columns.numbers(dataset, name) for name in (columns.LABEL, columns.HUMAN))
     inputs: Any = log_odds(raw)[:, None]

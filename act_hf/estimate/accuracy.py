@@ -252,7 +252,7 @@ def _review(
     same_length(chosen, eps, "selected")
     wrong = np.where(chosen, same_length(errors, eps, "errors"), np.nan)
     left = np.column_stack([waves.open_in(wave + 1) for wave in range(waves.count)])
-    drawn = np.column_stack([waves.drawn == wave + 1 for wave in range(waves.count)])
+    drawn = waves.drawn_in
     open_ = (left & (probs > 0) & (probs < 1)).any(axis=1)
     _refuse(~((probs >= 0) & (probs <= 1)).all(axis=1), "has a pi outside [0, 1]")
     _refuse(~((eps >= 0) & (eps <= 1)) & (open_ | ~np.isnan(eps)), "has no error probability in [0, 1]")

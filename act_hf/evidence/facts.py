@@ -191,7 +191,10 @@ def _notes(plan: ReviewPlan) -> Iterator[str]:
     if plan.unknown:
         yield f"! {plan.unknown:,} rows could not be drawn (pi = 0): they count as wrong until they are reviewed."
     if not plan.exact:
-        yield "! Approximate: the rows were not drawn uniformly in one wave. An audit with --mix 1 is exact."
+        yield (
+            "! Approximate. Exact is one uniform draw of all rows (sample --mix 1, without --groups), ordered by a "
+            "critic that had spoken before people answered."
+        )
     if plan.column.endswith("_raw") and plan.further:
         yield (
             f"! {plan.column} orders the rows, as it was before calibrate; sample orders by act_error_prob. Take the "

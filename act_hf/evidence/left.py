@@ -181,10 +181,9 @@ class Evidence:
         """What [`estimate_accuracy`] needs to count the errors below a threshold among the rows that may be drawn."""
         part = np.ones(self.order.size, dtype=bool) if below is None else below
         kept = ~self.unknown
-        drawn = np.column_stack([self.waves.drawn == wave for wave in range(1, self.waves.count + 1)])
         # Above the threshold nothing is counted, and the critic is told so.
         eps = np.where(part, np.minimum(self.order, 1.0), 0.0)
-        return eps[kept], drawn[kept], self.waves.pi[kept], (self.wrong & part)[kept]
+        return eps[kept], self.waves.drawn_in[kept], self.waves.pi[kept], (self.wrong & part)[kept]
 
     @cached_property
     def _audited(self) -> Bools:

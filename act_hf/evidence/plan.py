@@ -53,7 +53,8 @@ def plan_review(dataset: Dataset, *, target: float = 0.98, confidence: float = 0
         [`ReviewPlan`]: with `summary()`, `plot(path)` and `to_dict()`.
 
     Raises:
-        ACTError: for a missing column, an unfinished first wave, or a target or confidence outside (0, 1).
+        ACTError: for a missing column, an unfinished first wave, a target outside (0, 1), or a confidence outside
+            (0.5, 1).
 
     Example:
 

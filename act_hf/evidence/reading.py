@@ -11,7 +11,7 @@ from act_hf import columns
 from act_hf.errors import ACTError
 from act_hf.evidence.left import Evidence
 from act_hf.records import stage_records
-from act_hf.sampling.waves import Waves, read_waves
+from act_hf.sampling.waves import Waves, read_waves, rows_gone
 
 
 if TYPE_CHECKING:
@@ -53,8 +53,7 @@ def read_review(dataset: Dataset, *, stage: str) -> Reviewed:
     """
     _check(dataset, stage)
     # Not what `calibrate` made of it: the order must not depend on the answers that it is judged by.
-    raw = columns.RAW_ERROR_PROB in dataset.column_names
-    column = columns.RAW_ERROR_PROB if raw else columns.ERROR_PROB
+    column = columns.critic_column(dataset)
     order = columns.numbers(dataset, column)
     order[np.isnan(order) | _failed(dataset)] = np.inf
     labels, human = (columns.numbers(dataset, name) for name in (columns.LABEL, columns.HUMAN))
@@ -81,9 +80,8 @@ def _check(dataset: Dataset, stage: str) -> None:
         if name not in dataset.column_names:
             raise ACTError(f"{stage}: no column {name!r}: {step} the rows first; an audit is sample with mix=1")
     columns.require(dataset, steps, stage=stage)
-    drawn_from = [record.get("rows", len(dataset)) for record in stage_records(dataset, "sample")]
-    if drawn_from and drawn_from[-1] != len(dataset):
-        raise ACTError(f"{stage}: the rows were drawn from {drawn_from[-1]} rows, of which {len(dataset)} are left")
+    if gone := rows_gone(dataset):
+        raise ACTError(f"{stage}: {gone}")
 
 
 def _proper(dataset: Dataset) -> bool:

@@ -100,8 +100,8 @@ def check_target(
         [`TargetCheck`]: with `reached`, `summary()` and `to_dict()`.
 
     Raises:
-        ACTError: for a missing column, an unfinished first wave, a target or confidence outside (0, 1), or more waves
-            than `looks`.
+        ACTError: for a missing column, an unfinished first wave, a target outside (0, 1), a confidence outside (0.5,
+            1), or more waves than `looks`.
 
     Example:
 

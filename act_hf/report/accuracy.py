@@ -22,6 +22,7 @@ from act_hf.records import stage_records
 from act_hf.report.facts import Agreement, Finding, LabelAccuracy, Review, Share, Truth, Wave, shares_of
 from act_hf.report.rows import ReportRows
 from act_hf.sampling import Waves, read_waves
+from act_hf.sampling.waves import rows_gone
 
 
 if TYPE_CHECKING:
@@ -101,9 +102,8 @@ def estimates_of(dataset: Dataset, rows: ReportRows, review: Review) -> Estimate
         return Estimates(None, f"the {review.selected} rows drawn for review have no human label yet")
     if review.state == "unfinished":
         return Estimates(None, f"review unfinished: {review.answered} of {review.selected} rows answered")
-    drawn_from = [record.get("rows", len(dataset)) for record in stage_records(dataset, "sample")]
-    if drawn_from and drawn_from[-1] != len(dataset):
-        return Estimates(None, f"the rows were drawn from {drawn_from[-1]} rows, of which {len(dataset)} are left")
+    if gone := rows_gone(dataset):
+        return Estimates(None, gone)
     try:
         return _estimates(dataset, rows)
     except ACTError as error:
@@ -111,12 +111,10 @@ def estimates_of(dataset: Dataset, rows: ReportRows, review: Review) -> Estimate
 
 
 def _estimates(dataset: Dataset, rows: ReportRows) -> Estimates:
-    # What nobody's answers went into yet: a calibrated ε̂ has seen those of the waves before.
-    eps = rows.eps.get(columns.RAW_ERROR_PROB, rows.eps.get(columns.ERROR_PROB, np.full(len(dataset), np.nan)))
+    eps = rows.eps.get(columns.critic_column(dataset), np.full(len(dataset), np.nan))
     waves = read_waves(dataset)
-    drawn = np.column_stack([waves.drawn == wave + 1 for wave in range(waves.count)])
     labels = np.array(["" if name is None else name for name in rows.machine])
-    arrays = eps, drawn, waves.pi, rows.corrected
+    arrays = eps, waves.drawn_in, waves.pi, rows.corrected
     return Estimates(
         whole=estimate_accuracy(*arrays),
         why_not=None,
@@ -139,8 +137,7 @@ def _by_label(
 
 
 def _waves(waves: Waves, rows: ReportRows) -> tuple[Wave, ...]:
-    drawn = (waves.drawn == wave for wave in range(1, waves.count + 1))
-    return tuple(Wave(int(own.sum()), int((own & rows.corrected).sum())) for own in drawn)
+    return tuple(Wave(int(own.sum()), int((own & rows.corrected).sum())) for own in waves.drawn_in.T)
 
 
 def truth_of(rows: ReportRows, review: Review, column: str | None) -> Truth | None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from act_hf.columns import PI, SELECTED, WAVE, WAVE_PI, require
 from act_hf.errors import ACTError
+from act_hf.records import stage_records
 
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ class Waves:
         return self.drawn > 0
 
     @cached_property
+    def drawn_in(self) -> Bools:
+        """δ of each wave: `[N, K]`."""
+        chosen: Bools = self.drawn[:, None] == np.arange(1, self.count + 1)
+        return chosen
+
+    @cached_property
     def shares(self) -> Floats:
         """The weight of each wave, by its least π; K values that sum to 1. By the rows it drew where none tells."""
         told = np.zeros(self.count)
@@ -118,6 +125,14 @@ class Waves:
     def followed_by(self, selected: Bools, pi: Floats) -> Waves:
         """With one more wave."""
         return Waves(np.where(selected, self.count + 1, self.drawn), np.column_stack([self.pi, pi]))
+
+
+def rows_gone(dataset: Dataset) -> str | None:
+    """What is amiss where rows were removed since the last draw; else `None`."""
+    drawn_from = [record.get("rows", len(dataset)) for record in stage_records(dataset, "sample")]
+    if not drawn_from or drawn_from[-1] == len(dataset):
+        return None
+    return f"the rows were drawn from {drawn_from[-1]} rows, of which {len(dataset)} are left"
 
 
 def read_waves(dataset: Dataset) -> Waves:

@@ -37,9 +37,10 @@ if TYPE_CHECKING:
     from act_hf.planning import Plan, plan
     from act_hf.priors import fit_prior
     from act_hf.report import build_report
+    from act_hf.review.places import pull_review, push_review
     from act_hf.review.responses import Response, merge_responses
     from act_hf.review.simulated import simulate_review
-    from act_hf.review.table import pull_table, push_table
+    from act_hf.review.table import Table
     from act_hf.sampling import exponential, normalised, root, sample, solve_beta, threshold
     from act_hf.task import Example, Task
     from act_hf.trainer import ACTConfig, ACTTrainer
@@ -67,7 +68,8 @@ _HOME = {
     "act_hf.critics": ("criticize", "Critic"),
     "act_hf.calibration": ("calibrate",),
     "act_hf.sampling": ("sample", "exponential", "normalised", "root", "threshold", "solve_beta"),
-    "act_hf.review.table": ("push_table", "pull_table"),
+    "act_hf.review.places": ("push_review", "pull_review"),
+    "act_hf.review.table": ("Table",),
     "act_hf.review.simulated": ("simulate_review",),
     "act_hf.review.responses": ("Response", "merge_responses"),
     "act_hf.loss": ("act_loss", "act_combine"),
@@ -104,6 +106,7 @@ __all__ = [
     "ReviewPlan",
     "ScoreRequest",
     "Store",
+    "Table",
     "TargetCheck",
     "Task",
     "Usage",
@@ -129,8 +132,8 @@ __all__ = [
     "panel_error_probs",
     "plan",
     "plan_review",
-    "pull_table",
-    "push_table",
+    "pull_review",
+    "push_review",
     "ranked",
     "read_dataset",
     "root",

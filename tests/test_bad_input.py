@@ -632,11 +632,12 @@ class TestInterruptedWrite:
 import sys
 from pathlib import Path
 from act_hf.files import read_dataset
-from act_hf.review.table import push_table
+from act_hf.review.places import push_review
+from act_hf.review.table import Table
 rows = read_dataset({str(done / "drawn")!r})
 print("ready", flush=True)
 while True:
-    push_table(rows, Path({str(path)!r}), overwrite=True)
+    push_review(rows, Table({str(path)!r}, overwrite=True))
 """
         good("review", "push", done / "drawn", path)
         whole = path.read_bytes()

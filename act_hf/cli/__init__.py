@@ -8,11 +8,11 @@ import sys
 
 import typer
 
-from act_hf.cli import people
+from act_hf.cli import review as people
+from act_hf.cli.choice import calibrate, sample
 from act_hf.cli.forecast import compare, plan
 from act_hf.cli.goals import budget, stop
 from act_hf.cli.labels import annotate, criticize
-from act_hf.cli.people import calibrate, sample
 from act_hf.cli.results import report, train
 from act_hf.cli.several import fuse, panel
 from act_hf.cli.shared import complain

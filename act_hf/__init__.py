@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from act_hf.review.places import pull_review, push_review
     from act_hf.review.responses import Response, merge_responses
     from act_hf.review.simulated import simulate_review
+    from act_hf.review.status import ReviewStatus, review_status
     from act_hf.review.table import Table
     from act_hf.sampling import exponential, normalised, root, sample, solve_beta, threshold
     from act_hf.task import Example, Task
@@ -70,6 +71,7 @@ _HOME = {
     "act_hf.sampling": ("sample", "exponential", "normalised", "root", "threshold", "solve_beta"),
     "act_hf.review.places": ("push_review", "pull_review"),
     "act_hf.review.table": ("Table",),
+    "act_hf.review.status": ("review_status", "ReviewStatus"),
     "act_hf.review.simulated": ("simulate_review",),
     "act_hf.review.responses": ("Response", "merge_responses"),
     "act_hf.loss": ("act_loss", "act_combine"),
@@ -104,6 +106,7 @@ __all__ = [
     "Recorded",
     "Response",
     "ReviewPlan",
+    "ReviewStatus",
     "ScoreRequest",
     "Store",
     "Table",
@@ -136,6 +139,7 @@ __all__ = [
     "push_review",
     "ranked",
     "read_dataset",
+    "review_status",
     "root",
     "sample",
     "simulate_review",

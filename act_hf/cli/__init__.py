@@ -69,6 +69,7 @@ for _panel, _command, _example in (
 app.add_typer(review, name="review", rich_help_panel="Review")
 for _command, _example in (
     (people.push, "drawn to_review.csv"),
+    (people.status, "drawn to_review.csv"),
     (people.pull, "drawn to_review.csv reviewed --annotator ann"),
     (people.simulate, "drawn reviewed --gold label"),
 ):

@@ -66,6 +66,20 @@ def pull(
     finish(pull_review(dataset, found, replace=replace, resolve=resolve), target, overwrite)
 
 
+def status(
+    source: Input,
+    place: Annotated[
+        str | None,
+        typer.Argument(metavar="[PLACE]", help=f"Where people are at it: {_PLACE}. Default: what was pulled."),
+    ] = None,
+    split: Split = None,
+) -> None:
+    """Say how far the review is: rows to go, who answered what, agreement, and the accuracy that is still possible."""
+    from act_hf.review.status import review_status
+
+    say(review_status(read_input(source, split), place).summary())
+
+
 def simulate(
     source: Input,
     target: Output,

@@ -154,7 +154,14 @@ def pull_review(
     """
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review pull")
     found = find_place(place)
-    taken, notes = takeable(dataset, found)
+    pulled = found.pull(dataset)
+    if not pulled.responses:
+        raise ACTError(
+            "; ".join([f"review pull: nobody has answered in {found.name} yet; {found.how}", *pulled.notes])
+        )
+    taken, notes = takeable(dataset, pulled)
+    if not taken:
+        raise ACTError(f"review pull: no answer in {found.name} can be used: {'; '.join(notes)}")
     return merge_responses(
         dataset,
         taken,
@@ -165,31 +172,16 @@ def pull_review(
     )
 
 
-def takeable(dataset: Dataset, place: Place) -> tuple[list[Response], list[str]]:
-    """
-    The answers at `place` that belong to `dataset`, and a line for every kind that does not.
-
-    Raises:
-        ACTError: when there is no answer, or none belongs to the data set.
-    """
-    pulled = place.pull(dataset)
-    if not pulled.responses:
-        raise ACTError("; ".join([f"review pull: nobody has answered in {place.name} yet", *pulled.notes]))
+def takeable(dataset: Dataset, pulled: Pulled) -> tuple[list[Response], list[str]]:
+    """The answers that belong to `dataset`, and a line for every kind of thing that stays at the place."""
     plain = dataset.with_format(None)
     selected = {act_id for act_id, own in zip(plain[columns.ID][:], plain[columns.SELECTED][:], strict=True) if own}
-    own = [response for response in pulled.responses if response.act_id in selected]
-    if not own:
-        raise ACTError(
-            f"review pull: none of the {len(pulled.responses)} answers in {place.name} is for a selected row of this "
-            "data set; were they given for another one?"
-        )
     labels = set(recorded_task(dataset).labels)
-    taken = [response for response in own if response.label in labels]
-    unknown = Counter(response.label for response in own if response.label not in labels)
+    own = [response for response in pulled.responses if response.act_id in selected]
+    foreign = len(pulled.responses) - len(own)
     notes = list(pulled.notes)
-    if len(own) < len(pulled.responses):
-        notes.append(f"{len(pulled.responses) - len(own)} answers for rows that this data set did not select")
+    if foreign:
+        notes.append(f"{foreign} answers for rows that are not selected in this data set; given for another one?")
+    unknown = Counter(response.label for response in own if response.label not in labels)
     notes += [f"{count} answers {label[:80]!r}, which is no label of the task" for label, count in unknown.items()]
-    if not taken:
-        raise ACTError(f"review pull: no answer in {place.name} can be used: {'; '.join(notes)}")
-    return taken, notes
+    return [response for response in own if response.label in labels], notes

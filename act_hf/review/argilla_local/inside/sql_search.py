@@ -1,9 +1,9 @@
-"""What stands in for Elasticsearch: records are found by the server's own SQL database. Runs in the server's environment."""
+"""What stands in for Elasticsearch: the server's own SQL database. Runs in the server's environment."""
 
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -16,7 +16,6 @@ from argilla_server.search_engine import (
     FloatMetadataMetrics,
     IntegerMetadataMetrics,
     MetadataFilterScope,
-    RangeFilter,
     RecordFilterScope,
     ResponseFilterScope,
     SearchEngine,
@@ -176,8 +175,8 @@ def _record_value(name: str) -> Any:
 
 def _moment(given: Any) -> datetime:
     # The database keeps UTC and does not say so.
-    moment = datetime.fromisoformat(given) if isinstance(given, str) else datetime.fromtimestamp(given, timezone.utc)
-    return moment.astimezone(timezone.utc).replace(tzinfo=None) if moment.tzinfo else moment
+    moment = datetime.fromisoformat(given) if isinstance(given, str) else datetime.fromtimestamp(given, UTC)
+    return moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
 
 
 def _suggestions(question: str) -> Any:

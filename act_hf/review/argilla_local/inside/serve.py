@@ -1,0 +1,60 @@
+"""Runs the Argilla server on a socket that is open already. Started by `LocalArgilla`, in the server's environment."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+from pathlib import Path
+
+
+def main() -> None:
+    """Makes or updates the database, puts the people in, and serves until told to stop."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--accounts", type=Path, required=True)
+    parser.add_argument("--socket", type=int, required=True, help="number of the open file")
+    given = parser.parse_args()
+    accounts = json.loads(given.accounts.read_text(encoding="utf-8"))
+    os.environ["ARGILLA_AUTH_SECRET_KEY"] = accounts["session_secret"]  # people stay signed in over a restart
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    _prepare(accounts)
+    _serve(given.socket)
+
+
+def _stop_with_parent() -> None:
+    """Nothing is ever written to our input: it ends when whoever started us is gone, be it by kill -9."""
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _prepare(accounts: dict[str, object]) -> None:
+    if os.environ["ARGILLA_SEARCH_ENGINE"] == "sql":
+        import loop_queue
+
+        loop_queue.install()
+        import sql_search  # noqa: F401  # registers itself
+    from alembic.command import upgrade
+    from alembic.config import Config
+    from people import settle
+
+    config = Config()  # not the server's file, which silences every logger there is
+    config.set_main_option("script_location", "argilla_server:alembic")
+    upgrade(config, "head")
+    asyncio.run(settle(accounts["workspace"], accounts["people"]))
+
+
+def _serve(number: int) -> None:
+    import uvicorn
+    from argilla_server import app
+
+    config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=number)])
+
+
+if __name__ == "__main__":
+    main()

@@ -80,7 +80,8 @@ class AnnotatorPage:
                 self.page.keyboard.press(key)
         assert sent.value.status == 201, sent.value.text()
         self.page.wait_for_function(
-            "shown => document.querySelector('.record__content .content-area')?.innerText.trim() !== shown", arg=shown[0]
+            "shown => document.querySelector('.record__content .content-area')?.innerText.trim() !== shown",
+            arg=shown[0],
         )
 
 

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from typing import Self
 
 HOST = "127.0.0.1"
-PORT = 6900
-"""Argilla's own."""
-
 _PROGRAM = Path(__file__).parent / "inside" / "serve.py"
 _PATIENCE = 180
 """Seconds until a server that does not answer has failed: the machine may be busy."""
@@ -84,11 +80,9 @@ class LocalArgilla:
     def start(self) -> Self:
         """Starts the server and waits until it answers."""
         python = environment.python(self._environment)
-        with self.data.lock() as lock, _listening(self.port) as listener:
-            self.data.people()  # made before the server reads them
+        with self.data.claim() as lock, _listening(self.port) as listener:
+            self.data.people()  # where they are damaged, now is the time to say so
             self.port = listener.getsockname()[1]
-            shutil.rmtree(self.data.temporary, ignore_errors=True)  # a killed server leaves a copy of its pages
-            self.data.temporary.mkdir()
             read_from = self.data.log.stat().st_size if self.data.log.exists() else 0
             self.process = self._spawn(python, lock.fileno(), listener.fileno())
             lock.write(f"at {self.url} (process {self.process.pid})")

@@ -10,7 +10,9 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 def main() -> None:
@@ -32,7 +34,7 @@ def _stop_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _prepare(accounts: dict[str, object]) -> None:
+def _prepare(accounts: dict[str, Any]) -> None:
     if os.environ["ARGILLA_SEARCH_ENGINE"] == "sql":
         import loop_queue
 
@@ -52,8 +54,28 @@ def _serve(number: int) -> None:
     import uvicorn
     from argilla_server import app
 
-    config = uvicorn.Config(app, access_log=False, log_level="warning", timeout_graceful_shutdown=5)
+    config = uvicorn.Config(_Enclosed(app), access_log=False, log_level="warning", timeout_graceful_shutdown=5)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=number)])
+
+
+class _Enclosed:
+    """The app, whose pages may ask nobody but this server: they would fetch fonts from elsewhere."""
+
+    POLICY = (
+        b"content-security-policy",
+        b"style-src 'self' 'unsafe-inline'; font-src 'self' data:; connect-src 'self'",
+    )
+
+    def __init__(self, app: Callable[..., Any]) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Callable[..., Any]) -> None:
+        async def sending(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message = {**message, "headers": [*message["headers"], self.POLICY]}
+            await send(message)
+
+        await self.app(scope, receive, sending)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,6 @@ Argilla is ready: {server.url} (Ctrl-C stops it)
   sign in as         {names}; all are in the workspace {server.workspace}
   passwords, keys    {server.data.accounts} (only you can read it)
   data and log       {server.data.path}
-This is for trying out. The server and its page are Argilla's; its search engine is substituted by the SQL database, and
-it can be reached from this machine alone. A team should deploy Argilla's own images:
+This is for trying out. The server and its page are Argilla's; its search is substituted by the SQL database, and it
+can be reached from this machine alone. A team should deploy Argilla's own images:
   docker compose -f docs/argilla-compose.yml up -d"""

@@ -126,7 +126,7 @@ class Argilla:
         """
         with connected(self._url, secret(self.api_key)) as client:
             workspace = self._try(lambda: find_workspace(client, self.workspace, make=self.new_workspace))
-            self._remember(workspace)
+            self.workspace = workspace.name
             if self.assign:
                 self._try(lambda: let_in(client, workspace, self.assign))
             dataset = self._try(
@@ -204,7 +204,7 @@ class Argilla:
     def _found(self, client: argilla.Argilla) -> argilla.Dataset:
         """The data set, which has to be there."""
         workspace = self._try(lambda: find_workspace(client, self.workspace, make=False))
-        self._remember(workspace)
+        self.workspace = workspace.name
         dataset = self._try(lambda: find_dataset(client, workspace, self.dataset))
         if dataset is None:
             names = [repr(model.name) for model in client.api.datasets.list(workspace.id)]
@@ -214,9 +214,6 @@ class Argilla:
             raise ACTError(f"{self.name}: the push was stopped before the data set was made; push again")
         self._page = f"{self._url}/dataset/{dataset.id}/annotation-mode?sort={ORDER}"
         return dataset
-
-    def _remember(self, workspace: argilla.Workspace) -> None:
-        self.workspace = workspace.name
 
     def _try(self, call: Callable[[], Any]) -> Any:
         return persist(call, patience=self.patience)

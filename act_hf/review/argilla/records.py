@@ -63,7 +63,7 @@ def _fields(row: ReviewRow, task: Task) -> dict[str, Any]:
             fields[name] = None if value is None else _picture(value, row.act_id)
         else:
             fields[name] = _storable(str(value or ""))
-    reasons = {"What speaks against the suggested label": row.critique, "How it was arrived at": row.rationale}
+    reasons = {"What the critic said": row.critique, "Why the machine chose its label": row.rationale}
     told = "".join(folded(title, text) for title, text in reasons.items() if text)
     if told:
         fields[REASONS] = told

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -41,34 +42,32 @@ class DataFolder:
     A folder that belongs to one server at a time.
 
     Args:
-        path (`Path`): the folder, made where it does not exist, for its owner alone.
-
-    Raises:
-        ACTError: where it cannot be made.
+        path (`Path`): the folder. It is made when a server claims it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
         self.log = self.path / "server.log"
         self.accounts = self.path / "accounts.json"
-        self.temporary = self.path / "tmp"
-        try:
-            self.temporary.mkdir(parents=True, exist_ok=True)
-            self.path.chmod(0o700)
-        except OSError as error:
-            raise ACTError(f"cannot use {str(path)!r} as the data folder of a server: {error}") from error
+        self.temporary = self.path / "server.tmp"
+        self._lock = self.path / "server.lock"
 
-    def lock(self) -> IO[str]:
+    def claim(self) -> IO[str]:
         """
-        The open lock file, which says who holds it.
+        Takes the folder for a server, and makes what is missing.
 
-        The lock is the open file's: the server inherits it, and it ends with the last process that has it, however
-        that one ends.
+        Returns:
+            `IO[str]`: the open lock file, which says who has it. The lock is the open file's: the server inherits it,
+            and it ends with the last process that holds it, however that one ends.
 
         Raises:
-            ACTError: where another server runs on this folder.
+            ACTError: where another server runs on the folder, something else is in it, or it cannot be made.
         """
-        lock = (self.path / "lock").open("a+")
+        try:
+            self._make()
+            lock = self._lock.open("a+")
+        except OSError as error:
+            raise ACTError(f"cannot use {str(self.path)!r} as the data folder of a server: {error}") from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -79,26 +78,41 @@ class DataFolder:
                 f"{str(self.path)!r} is in use by the server {holder}; stop that one, or give another --home"
             ) from None
         lock.truncate(0)
+        self._clear()
+        if not self.accounts.exists():
+            self._write_accounts()
         return lock
+
+    def _make(self) -> None:
+        """For its owner alone: the database holds the keys too."""
+        if self.path.exists() and not self._lock.exists() and any(self.path.iterdir()):
+            raise ACTError(f"{str(self.path)!r} holds something else; give a --home that is empty or not there yet")
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.path.chmod(0o700)
+
+    def _clear(self) -> None:
+        """A server leaves a copy of its pages behind."""
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        self.temporary.mkdir()
 
     def people(self) -> list[Person]:
         """
-        Everybody who may sign in. Passwords and keys are made when they are first asked for.
+        Everybody who may sign in.
 
         Raises:
-            ACTError: where the file with them is damaged.
+            ACTError: where no server was started on the folder yet, or the file is damaged.
         """
-        if not self.accounts.exists():
-            self._write()
         try:
             people = json.loads(self.accounts.read_text(encoding="utf-8"))["people"]
             return [Person(**person) for person in people]
+        except FileNotFoundError:
+            raise ACTError(f"no server was started on {str(self.path)!r} yet: there are no accounts") from None
         except (OSError, ValueError, KeyError, TypeError):  # what it says is secret: the error is not shown
             raise ACTError(
                 f"{str(self.accounts)!r} is damaged; remove it, and the next start makes new passwords and keys"
             ) from None
 
-    def _write(self) -> None:
+    def _write_accounts(self) -> None:
         people: list[dict[str, str]] = [
             {"username": name, "role": role, "password": secrets.token_urlsafe(12), "api_key": secrets.token_urlsafe()}
             for name, role in _PEOPLE.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import importlib.util
 import json
 import os
 import shutil
@@ -24,9 +25,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 HOST = "127.0.0.1"
-PORT = 6900
-"""Argilla's own."""
-
+ENGINES = ("sql", "opensearch")
 _PROGRAM = Path(__file__).parent / "inside" / "serve.py"
 _PATIENCE = 180
 """Seconds until a server that does not answer has failed: the machine may be busy."""
@@ -45,6 +44,9 @@ class LocalArgilla:
         home (`str` or `Path`, *optional*): the data folder. The same folder has the same data and accounts again.
             Defaults to a folder of the user's.
         port (`int`, *optional*, defaults to 0): where to listen; 0 is any free one.
+        engine (`str`, *optional*, defaults to `"sql"`): `"sql"`, or `"opensearch"` for Argilla's own search client on
+            an in-memory OpenSearch, and a Redis. Needs the package osmem-server here, and a redis-server. That
+            OpenSearch refuses single answers (which are saved all the same), so it is for checking what was pushed.
         environment (`str` or `Path`, *optional*): the environment that the server is installed in. Defaults to the one
             that `act-hf review argilla --setup` makes.
 
@@ -54,8 +56,16 @@ class LocalArgilla:
     """
 
     def __init__(
-        self, home: str | Path | None = None, *, port: int = 0, environment: str | Path | None = None
+        self,
+        home: str | Path | None = None,
+        *,
+        port: int = 0,
+        engine: str = "sql",
+        environment: str | Path | None = None,
     ) -> None:
+        if engine not in ENGINES:
+            raise ACTError(f"engine {engine!r} is none of {', '.join(ENGINES)}")
+        self.engine = engine
         self.data = DataFolder(Path(home) if home is not None else default_folder())
         self.port = port
         self.process: subprocess.Popen[bytes] | None = None
@@ -84,11 +94,9 @@ class LocalArgilla:
     def start(self) -> Self:
         """Starts the server and waits until it answers."""
         python = environment.python(self._environment)
-        with self.data.lock() as lock, _listening(self.port) as listener:
-            self.data.people()  # made before the server reads them
+        with self.data.claim() as lock, _listening(self.port) as listener:
+            self.data.people()  # where they are damaged, now is the time to say so
             self.port = listener.getsockname()[1]
-            shutil.rmtree(self.data.temporary, ignore_errors=True)  # a killed server leaves a copy of its pages
-            self.data.temporary.mkdir()
             read_from = self.data.log.stat().st_size if self.data.log.exists() else 0
             self.process = self._spawn(python, lock.fileno(), listener.fileno())
             lock.write(f"at {self.url} (process {self.process.pid})")
@@ -102,6 +110,7 @@ class LocalArgilla:
     def _spawn(self, python: Path, lock: int, listener: int) -> subprocess.Popen[bytes]:
         # It inherits the lock and the port, and what we hold of them is closed: they are free when it ends.
         command = [str(python), str(_PROGRAM), "--accounts", str(self.data.accounts), "--socket", str(listener)]
+        command += [] if self.engine == "sql" else search_programs()
         with self.data.log.open("ab") as log:
             return subprocess.Popen(  # noqa: S603  # a command of ours
                 command,
@@ -121,7 +130,6 @@ class LocalArgilla:
         return kept | {
             "ARGILLA_HOME_PATH": str(self.data.path),
             "ARGILLA_DATABASE_URL": "sqlite+aiosqlite:///argilla.db?check_same_thread=False",
-            "ARGILLA_SEARCH_ENGINE": "sql",
             "ARGILLA_CORS_ORIGINS": "[]",
             "HF_HUB_OFFLINE": "1",
             "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -191,6 +199,22 @@ class LocalArgilla:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def search_programs() -> list[str]:
+    """
+    The options that name an in-memory OpenSearch and a Redis.
+
+    Raises:
+        ACTError: where one of them is missing.
+    """
+    package, redis = importlib.util.find_spec("osmem_server"), shutil.which("redis-server")
+    if package is None or package.origin is None or redis is None:
+        missing = (
+            "redis-server (apt-get install redis-server)" if package else "osmem-server (pip install osmem-server)"
+        )
+        raise ACTError(f"engine 'opensearch' needs {missing}")
+    return ["--opensearch", str(Path(package.origin).parent / "bin" / "osmem-server"), "--redis", redis]
 
 
 def _listening(port: int) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -62,7 +63,7 @@ def _fields(row: ReviewRow, task: Task) -> dict[str, Any]:
         if name == IMAGE:
             fields[name] = None if value is None else _picture(value, row.act_id)
         else:
-            fields[name] = _storable(str(value or ""))
+            fields[name] = escaped(str(value or ""))
     reasons = {"What the critic said": row.critique, "Why the machine chose its label": row.rationale}
     told = "".join(folded(title, text) for title, text in reasons.items() if text)
     if told:
@@ -77,9 +78,17 @@ def _picture(image: Any, act_id: str) -> str:
         raise ACTError(f"review push: the row with the act_id {act_id}: {error}") from error
 
 
+def escaped(text: str) -> str:
+    """
+    Text as a text field shows it. Argilla's page puts what is in such a field into the page as HTML, where it would run
+    with the rights of whoever looks at it.
+    """
+    return html.escape(_storable(text), quote=False)
+
+
 def _storable(text: str) -> str:
     """PostgreSQL keeps every character but one."""
-    return text.replace("\0", "�")
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def folded(title: str, text: str) -> str:

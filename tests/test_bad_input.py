@@ -493,7 +493,7 @@ class TestReviewFile:
     def test_answers_in_it_are_not_thrown_away(self, here):
         rewrite("sheet.csv", lambda row: row | {HUMAN: "good"})
         before = everything(here)
-        assert "exists and may hold answers; pull them first" in refused("review", "push", "drawn", "sheet.csv")
+        assert "0 rows to review in sheet.csv (4 more were there)" in good("review", "push", "drawn", "sheet.csv")
         assert everything(here) == before
 
 

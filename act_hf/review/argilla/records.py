@@ -80,8 +80,8 @@ def _picture(image: Any, act_id: str) -> str:
 
 def escaped(text: str) -> str:
     """
-    Text as a text field shows it. Argilla's page puts what is in such a field into the page as HTML, where it would run
-    with the rights of whoever looks at it.
+    Text as a text field shows it. Argilla's page takes what is in such a field for HTML, where it would run with the
+    rights of whoever looks at it.
     """
     return html.escape(_storable(text), quote=False)
 

@@ -69,9 +69,9 @@ def secret(key: str | None) -> str:
         return given
     found = os.environ.get(given[1:], "").strip()
     if not found:
-        raise ACTError(
-            f"there is no Argilla API key in ${given[1:]}; copy it from 'My settings' in Argilla into that variable"
-        )
+        # Only our own name is repeated: another one may be a key that was given by mistake.
+        variable = f"the environment variable {KEY}" if given == f"${KEY}" else "an environment variable of that name"
+        raise ACTError(f"there is no Argilla API key in {variable}; copy it there from 'My settings' in Argilla")
     return found
 
 

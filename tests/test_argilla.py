@@ -141,7 +141,7 @@ class TestThereAndBack:
     @pytest.mark.parametrize(
         ("first", "second"),
         [
-            (drawn(texts(500)), drawn(texts(560), **{WAVE: [1] * 500 + [2] * 60})),
+            (drawn(texts(500)), drawn(texts(540), **{WAVE: [1] * 500 + [2] * 40})),
             (of_images(pictures(50)), of_images(pictures(70), **{WAVE: [1] * 50 + [2] * 20})),
         ],
         ids=["500 texts", "50 images"],
@@ -155,12 +155,13 @@ class TestThereAndBack:
         assert set(given) == set(first[ID])
 
         both = [own for own in answers(back).values() if len(own) == 2]
-        assert len(both) == len(first) // 2
-        assert sum(len(set(own.values())) == 1 for own in both) == sum(agreed(own) for own in given.values())
+        assert len(both) == len(first) // 5
+        assert sum(len(set(own.values())) == 1 for own in both) == len(first) // 10
         human = [None if label is None else LABELS[label] for label in back[HUMAN]]
         assert human == [next(iter(own.values())) if len(set(own.values())) == 1 else None for own in given.values()]
         assert back[LABEL][:] == first[LABEL][:]
-        assert pull_review(back, place()) is back
+        again = pull_review(back, place())
+        assert (again.to_dict(), stage_records(again)) == (back.to_dict(), stage_records(back))
 
         # The second wave goes to the same place, and people go on there.
         pushed = push_review(second, place())
@@ -172,20 +173,15 @@ class TestThereAndBack:
         assert len(owner.records(name)) == len(second)
 
     def answer(self, owner, people, name, given) -> None:
-        """The first person answers what nobody has, the second every other one of it; each has a way of their own."""
-        who = list(people)
+        """The first person answers what nobody has, the second every fifth of it, and they agree on half of those."""
+        (first, one), (second, other) = people.items()
         new = [record for record in owner.records(name) if not record["responses"]]
         for number, record in enumerate(new):
-            act_id = record["external_id"]
-            given[act_id] = {who[0]: LABELS[number % 3]}
-            people[who[0]].answer(record["id"], LABELS[number % 3])
-            if number % 2:
-                given[act_id][who[1]] = LABELS[number % 3 if number % 4 == 1 else (number + 1) % 3]
-                people[who[1]].answer(record["id"], given[act_id][who[1]])
-
-
-def agreed(own: dict[str, str]) -> bool:
-    return len(own) == 2 and len(set(own.values())) == 1
+            own = given[record["external_id"]] = {first: LABELS[number % 3]}
+            one.answer(record["id"], own[first])
+            if number % 5 == 0:
+                own[second] = LABELS[(number + number % 2) % 3]
+                other.answer(record["id"], own[second])
 
 
 class TestWhatPeopleSee:
@@ -364,7 +360,7 @@ class TestPush:
         whole = place()
         with pytest.raises(KeyboardInterrupt):
             push_review(dataset, Stopped(name, whole.workspace, whole.api_url, whole.api_key))
-        assert owner.count(name) == 256
+        assert owner.count(name) == 256  # two batches
         again = push_review(dataset, place())
         assert (again.new, again.there) == (344, 256)
 
@@ -401,8 +397,8 @@ class TestPush:
         [
             (
                 drawn(["one"], task=Task(labels=("good", "bad", "new"), text="review")),
-                r"its labels have 'odd', which the task has not; its labels have not 'new'\. Push to a new name, such as "
-                r"argilla:.*-2",
+                r"its labels have 'odd', which the task has not; its labels have not 'new'\. Push to a new name, such "
+                r"as argilla:.*-2",
             ),
             (
                 of_images(pictures(1)),
@@ -512,7 +508,7 @@ class TestPull:
         ids = owner.ids(name)
         narrow = drawn(texts(2))
         ann.answer(ids[narrow[ID][0]], "gone")
-        with pytest.raises(ACTError, match="no answer in .* can be used: 1 answers 'gone', which is no label"):
+        with pytest.raises(ACTError, match=r"no answer in .* can be used: 1 answers 'gone', which is no label"):
             pull_review(narrow, place())
         ann.answer(ids[narrow[ID][1]], "odd")
         back = pull_review(narrow, place())
@@ -691,7 +687,7 @@ class TestOutages:
             assert pull_review(dataset, place)[HUMAN][0] == 2
 
     def test_killed_in_the_middle_of_a_push(self, own_server):
-        dataset = drawn(texts(1000))
+        dataset = drawn(texts(600))
         owner = Rest(own_server.url, own_server.owner_key)
         with Between(own_server.url) as between:
             place = Argilla("set", api_url=between.url, api_key=own_server.owner_key, patience=0.5)
@@ -699,10 +695,10 @@ class TestOutages:
             with pytest.raises(ACTError, match=r"does not answer: .*What was done so far is kept"):
                 push_review(dataset, place)
             own_server.start()
-            assert 512 <= owner.count("set") <= 768  # the third batch is there as a whole or not at all
+            assert owner.count("set") in (256, 384)  # the third batch is there as a whole or not at all
             again = push_review(dataset, place)
-        assert again.new + again.there == 1000
-        assert again.there >= 512
+        assert again.new + again.there == 600
+        assert again.there >= 256
         records = owner.records("set")
         assert [record["external_id"] for record in records] == dataset[ID][:]
         assert all(len(record["suggestions"]) == 1 and record["metadata"]["wave"] == 1 for record in records)
@@ -723,7 +719,7 @@ class TestOutages:
         assert len(owner.records("set")) == 3
 
     def test_killed_in_the_middle_of_a_pull(self, own_server):
-        dataset = drawn(texts(1000))
+        dataset = drawn(texts(600))
         owner = Rest(own_server.url, own_server.owner_key)
         person, key = next(iter(own_server.annotators.items()))
         ann = Rest(own_server.url, key)
@@ -870,20 +866,3 @@ class TestCommand:
     )
     def test_what_has_no_meaning_there(self, tmp_path, place, options, says):
         assert says in refused("review", "push", tmp_path / "drawn", place, *options)
-
-
-def test_ten_thousand_rows(own_server):
-    """In requests of a bounded size, and every answer on its row."""
-    dataset = drawn(texts(10_000))
-    place = Argilla("set", api_url=own_server.url, api_key=own_server.owner_key)
-    assert push_review(dataset, place).new == 10_000
-    owner = Rest(own_server.url, own_server.owner_key)
-    ann = Rest(own_server.url, next(iter(own_server.annotators.values())))
-    ids = owner.ids("set")
-    chosen = list(range(0, 10_000, 499))
-    for number in chosen:
-        ann.answer(ids[dataset[ID][number]], LABELS[number % 3])
-    back = pull_review(dataset, place)
-    assert {number: label for number, label in enumerate(back[HUMAN]) if label is not None} == {
-        number: number % 3 for number in chosen
-    }

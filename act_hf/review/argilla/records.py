@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from act_hf.review.rows import ReviewRow
     from act_hf.task import Task
 
-MOST = 256
-"""Records in a request."""
+MOST = 128
+"""Records in a request: a second or two of a small server's time."""
 HEAVIEST = 8_000_000
 """Characters in a request, unless one record has more."""
 

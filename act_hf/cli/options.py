@@ -53,6 +53,13 @@ def in_panel(panel: str, help: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
 
+def key_in(variable: str) -> str:
+    """How the key in an environment variable is told to a model or a place: it looks it up itself."""
+    if not os.environ.get(variable):  # not repeated: it may be a key that was given by mistake
+        raise ACTError("--api-key-env: there is no environment variable of that name; give a name, never the key")
+    return f"${variable}"
+
+
 @dataclass(frozen=True)
 class TaskOptions:
     """What is labelled."""
@@ -157,9 +164,7 @@ class ServerOptions:
     def _token(self, remote: bool) -> str | None:
         if self.api_key_env is None:
             return f"${KEY}" if remote and os.environ.get(KEY) else None
-        if not os.environ.get(self.api_key_env):  # not repeated: it may be a key that was given by mistake
-            raise ACTError("--api-key-env: there is no environment variable of that name; give a name, never the key")
-        return f"${self.api_key_env}"
+        return key_in(self.api_key_env)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 
+ARGILLA = "argilla:"
+
+
 @dataclass(frozen=True)
 class Pushed:
     """
@@ -83,8 +86,8 @@ def find_place(where: str | Path | Place, **options: Any) -> Place:
     The place that `where` names.
 
     Args:
-        where (`str`, `Path` or [`Place`]): a `.csv` or `.jsonl` file to fill in ([`Table`]), or a place, which is
-            returned as it is.
+        where (`str`, `Path` or [`Place`]): a `.csv` or `.jsonl` file to fill in ([`Table`]), `argilla:NAME` or
+            `argilla:WORKSPACE/NAME` ([`Argilla`]), or a place, which is returned as it is.
         options: for the class of the place.
 
     Raises:
@@ -92,12 +95,18 @@ def find_place(where: str | Path | Place, **options: Any) -> Place:
     """
     if not isinstance(where, str | Path):
         return where
+    if str(where).startswith(ARGILLA):
+        from act_hf.review.argilla import Argilla
+
+        first, slash, rest = str(where).removeprefix(ARGILLA).partition("/")
+        return Argilla(rest, first, **options) if slash else Argilla(first, **options)
     from act_hf.review.table import FORMATS, Table
 
     if Path(where).suffix in FORMATS:
         return Table(where, **options)
     raise ACTError(
-        f"{str(where)!r} is no place to review: give a file ending in {' or '.join(FORMATS)} (a table to fill in)"
+        f"{str(where)!r} is no place to review: give a file ending in {' or '.join(FORMATS)} (a table to fill in), or "
+        f"{ARGILLA}WORKSPACE/NAME"
     )
 
 

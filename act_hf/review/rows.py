@@ -9,7 +9,7 @@ import numpy as np
 
 from act_hf import columns
 from act_hf.errors import ACTError
-from act_hf.records import recorded_task
+from act_hf.records import recorded_task, stage_records
 
 
 if TYPE_CHECKING:
@@ -56,10 +56,16 @@ class ReviewRows:
     Args:
         dataset (`Dataset`): sampled rows.
         numbers (`list` of `int`): which of them, in the order in which people should see them.
+
+    Attributes:
+        task ([`Task`]): what is labelled.
+        annotator (`str`, *optional*): the model that gave the machine labels.
+        columns (`frozenset` of `str`): which of the columns that a row may lack are there.
     """
 
     def __init__(self, dataset: Dataset, numbers: list[int]) -> None:
         self.task: Task = recorded_task(dataset)
+        self.annotator: str | None = stage_records(dataset, "annotate")[-1].get("model")
         optional = (
             columns.LABEL_PROBS,
             columns.ERROR_PROB,
@@ -90,7 +96,8 @@ class ReviewRows:
         """Those that are not in `ids`."""
         kept = [number for number, act_id in enumerate(self.ids) if act_id not in ids]
         other = object.__new__(ReviewRows)
-        other.task, other.columns, other._rows = self.task, self.columns, self._rows.select(kept)
+        other.task, other.annotator, other.columns = self.task, self.annotator, self.columns
+        other._rows = self._rows.select(kept)
         return other
 
     def _read(self, row: dict[str, Any]) -> ReviewRow:

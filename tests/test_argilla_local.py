@@ -1,4 +1,4 @@
-"""A real Argilla server on this machine: what its search answers, what its page does, and what it does about faults."""
+"""A real Argilla server on this machine: what its search answers, what its page does, what it says of faults."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ def client(server):
 
 def made(server, *, min_submitted=1, further=()):
     """A data set with the rows above, whose ids are 0, 1, ..."""
+    connection = client(server)  # first: the SDK's fields ask for the newest one
     settings = rg.Settings(
         fields=[rg.TextField(name="text")],
         questions=[rg.LabelQuestion(name="label", labels=["good", "bad"]), *further],
@@ -52,7 +53,7 @@ def made(server, *, min_submitted=1, further=()):
         distribution=rg.TaskDistribution(min_submitted=min_submitted),
     )
     name = f"set-{secrets.token_hex(4)}"
-    dataset = rg.Dataset(name=name, workspace=server.workspace, settings=settings, client=client(server)).create()
+    dataset = rg.Dataset(name=name, workspace=server.workspace, settings=settings, client=connection).create()
     dataset.records.log(
         [
             rg.Record(
@@ -197,8 +198,9 @@ class TestSearch:
         for key in argilla_server.annotators.values():
             pages = [found(argilla_server, rows, key=key, offset=start, limit=2) for start in (0, 2, 4)]
             assert [len(page) for page in pages] == [2, 2, 1]
-            assert sum(pages, []) == found(argilla_server, rows, key=key)
-            assert sorted(sum(pages, [])) == ["0", "1", "2", "3", "4"]
+            ids = [one for page in pages for one in page]
+            assert ids == found(argilla_server, rows, key=key)
+            assert sorted(ids) == ["0", "1", "2", "3", "4"]
 
     def test_the_range_and_the_terms_of_metadata_are_there_for_the_page(self, argilla_server, rows):
         properties = ask(argilla_server, "GET", f"me/datasets/{rows.id}/metadata-properties").json()["items"]
@@ -211,15 +213,15 @@ class TestSearch:
         assert {one["term"]: one["count"] for one in metrics["source"]["values"]} == {"shop": 2, "cinema": 2, "web": 1}
 
     def test_a_search_by_vectors_is_refused_in_words(self, argilla_server):
+        connection = client(argilla_server)
         settings = rg.Settings(
             fields=[rg.TextField(name="text")],
             questions=[rg.LabelQuestion(name="label", labels=["good", "bad"])],
             vectors=[rg.VectorField(name="embedding", dimensions=2)],
         )
         name = f"set-{secrets.token_hex(4)}"
-        dataset = rg.Dataset(
-            name=name, workspace=argilla_server.workspace, settings=settings, client=client(argilla_server)
-        ).create()
+        dataset = rg.Dataset(name=name, workspace=argilla_server.workspace, settings=settings, client=connection)
+        dataset.create()
         dataset.records.log([rg.Record(id="0", fields={"text": "tea"}, vectors={"embedding": [0.0, 1.0]})])
         body = {"query": {"vector": {"name": "embedding", "value": [0.5, 0.5]}}}
         answer = ask(argilla_server, "POST", f"datasets/{dataset.id}/records/search", json=body)
@@ -498,11 +500,11 @@ class TestWithoutAServer:
 
     def test_a_folder_that_cannot_be_made(self, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(ACTError, match="cannot use .*file/home' as the data folder"):
+        with pytest.raises(ACTError, match=r"cannot use .*file/home' as the data folder"):
             DataFolder(tmp_path / "file" / "home").claim()
 
     def test_keys_before_the_first_start(self, tmp_path):
-        with pytest.raises(ACTError, match="no server was started on .* yet"):
+        with pytest.raises(ACTError, match=r"no server was started on .* yet"):
             _ = LocalArgilla(tmp_path / "home").owner_key
         assert not (tmp_path / "home").exists()
 

@@ -14,7 +14,7 @@ from act_hf.review.argilla_local.data import Person
 
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Page, Request
 
 PATIENCE = 120_000
 """Milliseconds until the page is given up: the machine may be busy."""
@@ -38,9 +38,14 @@ class AnnotatorPage:
         self.page = page
         self.url = url
         self.asked: list[str] = []
-        """The address of everything that the browser asked for."""
+        """The address of everything that left the browser, with or without an answer."""
         page.set_default_timeout(PATIENCE)
         page.on("requestfinished", lambda request: self.asked.append(request.url))
+        page.on("requestfailed", self._failed)
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != "csp":  # that one was never sent: the page's policy forbids it
+            self.asked.append(request.url)
 
     def sign_in(self, person: Person) -> None:
         """By name and password, as in the form."""

@@ -138,15 +138,14 @@ def own_server(tmp_path):
 class TestThereAndBack:
     """What the project is for, at its size."""
 
+    @pytest.mark.timeout(1200)  # six hundred answers, a request each, and a busy machine
     @pytest.mark.parametrize(
-        ("first", "second"),
-        [
-            (drawn(texts(500)), drawn(texts(540), **{WAVE: [1] * 500 + [2] * 40})),
-            (of_images(pictures(50)), of_images(pictures(70), **{WAVE: [1] * 50 + [2] * 20})),
-        ],
-        ids=["500 texts", "50 images"],
+        ("rows", "made", "wave", "more"),
+        [(drawn, texts, 500, 40), (of_images, pictures, 50, 20)],
+        ids=["texts", "images"],
     )
-    def test_two_people_and_two_waves(self, place, owner, people, name, first, second):
+    def test_two_people_and_two_waves(self, place, owner, people, name, rows, made, wave, more):
+        first, second = rows(made(wave)), rows(made(wave + more), **{WAVE: [1] * wave + [2] * more})
         assert push_review(first, place()).new == len(first)
         given: dict[str, dict[str, str]] = {}
         self.answer(owner, people, name, given)
@@ -433,7 +432,7 @@ class TestPush:
         push_review(of_images([pictures(1)[0], broken, None], **{ID: ["r1", "r2", "r3"]}), place())
         whole, bad, none = [record["fields"] for record in owner.records(name)]
         assert "cannot be shown" not in whole["reasons"]
-        assert bad["image"] is None
+        assert "image" not in bad
         assert "<summary>The image cannot be shown</summary>cannot identify image file" in bad["reasons"]
         assert "<summary>The image cannot be shown</summary>There is none&#46;" in none["reasons"]
 
@@ -620,6 +619,8 @@ class TestWhoMay:
         with pytest.raises(ACTError, match="there is no workspace"):
             push_review(drawn(["one"]), place(api_key=admin["api_key"]))
         push_review(drawn(["one"]), place(assign=[about["username"]]))
+        with pytest.raises(ACTError, match=r"\(admin\) do this; take the API key of an owner$"):
+            push_review(drawn(["one"]), place(api_key=admin["api_key"], assign=[anns_name]))
         ann.answer(owner.records(name)[0]["id"], "odd")
         back = pull_review(drawn(["one"]), place(api_key=admin["api_key"]))
         assert back[RESPONSES][0][0]["annotator"] == anns_name
@@ -784,6 +785,10 @@ class TestManners:
     def test_names_that_will_not_do(self, where):
         with pytest.raises(ACTError, match="is written argilla:NAME or argilla:WORKSPACE/NAME"):
             find_place(where)
+
+    def test_names_of_people_are_a_list(self):
+        with pytest.raises(ACTError, match="assign is a list of user names, not the text 'ann'"):
+            find_place("argilla:x", assign="ann")
 
     def test_nobody_is_asked_for(self):
         with pytest.raises(ACTError, match="min_submitted=0: at least 1"):

@@ -11,13 +11,7 @@ from act_hf.errors import ACTError
 from act_hf.records import recorded_task
 from act_hf.review.argilla.answers import Answered, pulled, read_all
 from act_hf.review.argilla.records import agent_of, batches, record_of
-from act_hf.review.argilla.schema import (
-    ORDER,
-    find_dataset,
-    find_workspace,
-    is_published,
-    open_dataset,
-)
+from act_hf.review.argilla.schema import ORDER, find_dataset, find_workspace, is_published, open_dataset
 from act_hf.review.argilla.server import address, connected, persist, secret
 from act_hf.review.places import Pulled, Pushed
 
@@ -98,6 +92,8 @@ class Argilla:
             raise ACTError("an Argilla data set is written argilla:NAME or argilla:WORKSPACE/NAME")
         if self.min_submitted is not None and self.min_submitted < 1:
             raise ACTError(f"min_submitted={self.min_submitted}: at least 1 person has to answer a row")
+        if isinstance(self.assign, str):
+            raise ACTError(f"assign is a list of user names, not the text {self.assign!r}")
         self._url = address(self.api_url)
 
     @property

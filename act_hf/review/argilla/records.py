@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError
 from act_hf.images import data_uri
-from act_hf.review.argilla.schema import IMAGE, LABEL, REASONS, shown_columns
+from act_hf.review.argilla.schema import ERROR_PROB, IMAGE, LABEL, PI, REASONS, WAVE, shown_columns
 from act_hf.task import Unreadable
 
 
@@ -42,7 +42,7 @@ def record_of(row: ReviewRow, task: Task, *, agent: str | None) -> argilla.Recor
     """
     import argilla as rg
 
-    known = {"error_prob": row.error_prob, "pi": row.pi, "wave": row.wave}
+    known = {ERROR_PROB: row.error_prob, PI: row.pi, WAVE: row.wave}
     suggestions = []
     if row.label is not None:
         suggestions = [rg.Suggestion(LABEL, row.label, score=_score(row), agent=agent, type="model")]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from act_hf.columns import ERROR_PROB, PI, WAVE
 from act_hf.errors import ACTError
 
 
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
 TEXT, IMAGE, QUESTION, REASONS = "text", "image", "question", "reasons"
 """Names of fields. What the columns are called is their title: Argilla takes few names, and its SDK fewer."""
 LABEL, COMMENT = "label", "comment"
-METADATA = {name.removeprefix("act_"): name for name in (ERROR_PROB, PI, WAVE)}
+ERROR_PROB, PI, WAVE = "error_prob", "pi", "wave"
 
-ORDER = f"metadata.{ERROR_PROB.removeprefix('act_')}.desc"
+ORDER = f"metadata.{ERROR_PROB}.desc"
 """The most doubtful first, as the address of a page in Argilla has it."""
 
 _VISIBLE = 20
@@ -79,9 +78,9 @@ def schema_of(task: Task, client: argilla.Argilla) -> Schema:
         rg.TextQuestion(COMMENT, title="Comment", required=False, use_markdown=False, client=client),
     ]
     metadata = [
-        rg.FloatMetadataProperty("error_prob", title="Probability of an error", client=client),
-        rg.FloatMetadataProperty("pi", title="Probability of being drawn", client=client),
-        rg.IntegerMetadataProperty("wave", title="Wave", client=client),
+        rg.FloatMetadataProperty(ERROR_PROB, title="Probability of an error", client=client),
+        rg.FloatMetadataProperty(PI, title="Probability of being drawn", client=client),
+        rg.IntegerMetadataProperty(WAVE, title="Wave", client=client),
     ]
     return Schema(tuple(fields), tuple(questions), tuple(metadata))
 

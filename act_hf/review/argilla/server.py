@@ -43,10 +43,10 @@ def address(url: str | None) -> str:
     try:
         parts = urlsplit(given)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-        secret = parts.username is not None or parts.password is not None
+        signed = parts.username is not None or parts.password is not None
     except ValueError:
-        fits, secret = False, "@" in given
-    if secret:
+        fits, signed = False, "@" in given
+    if signed:
         raise ACTError("the address of Argilla has a name or password in it; leave it out, and give an API key")
     if not fits:
         raise ACTError(
@@ -184,10 +184,9 @@ def _meaning(error: Exception, url: str, client: argilla.Argilla | None) -> ACTE
     if status == _UNAUTHORIZED:
         return ACTError(f"Argilla at {url} does not know this API key; copy it again from 'My settings' there")
     if status == _FORBIDDEN and client is not None:
-        return ACTError(
-            f"Argilla does not let {client.me.username!r} ({client.me.role.value}) do this; take the API key of an "
-            "owner, or of an admin who is in the workspace"
-        )
+        role = client.me.role.value
+        who = "an owner" if role == "admin" else "an owner, or of an admin who is in the workspace"
+        return ACTError(f"Argilla does not let {client.me.username!r} ({role}) do this; take the API key of {who}")
     foreign = client is None and (isinstance(cause, ValueError) or status == _NOT_FOUND)
     if foreign or isinstance(cause, json.JSONDecodeError):  # some page, or nothing of that name
         return ACTError(f"what answers at {url} is no Argilla server (2.x); the address is ${URL} (--api-url)")

@@ -22,8 +22,8 @@ T = TypeVar("T")
 URL, KEY = "ARGILLA_API_URL", "ARGILLA_API_KEY"
 LOCAL = "http://localhost:6900"
 
-_WAIT = 60
-"""Seconds until a request that is not answered has failed."""
+_WAIT = 180
+"""Seconds until a request that is not answered has failed: a server on a busy machine takes a minute for a batch."""
 _CONFLICT, _TOO_MANY, _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = 409, 429, 401, 403, 404
 _LONGEST = 300
 """Characters of what a server says that are shown."""

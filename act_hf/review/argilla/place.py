@@ -140,18 +140,19 @@ class Argilla:
             return self._send(client, dataset, rows)
 
     def _send(self, client: argilla.Argilla, dataset: argilla.Dataset, rows: ReviewRows) -> Pushed:
-        there = 0
         agent = agent_of(rows.annotator)
+        before = self._try(lambda: count_records(client, dataset))
         with _bar(len(rows), "push") as bar:
             for batch in batches(record_of(row, rows.task, agent=agent) for row in rows):
                 for record in batch:
                     record.dataset = dataset
                 models = [record.api_model() for record in batch]
                 # An upsert by act_id: again, it doubles nothing.
-                _, updated = self._try(partial(client.api.records.bulk_upsert, dataset.id, models))
-                there += updated
+                self._try(partial(client.api.records.bulk_upsert, dataset.id, models))
                 bar.update(len(batch))
-        return Pushed(new=len(rows) - there, there=there)
+        # The server does not say which were new, and of a request that was repeated it could not.
+        new = max(0, self._try(lambda: count_records(client, dataset)) - before)
+        return Pushed(new=new, there=len(rows) - new)
 
     def pull(self, dataset: Dataset) -> Pulled:
         """
@@ -244,6 +245,12 @@ def let_in(client: argilla.Argilla, workspace: argilla.Workspace, names: Sequenc
     for name in names:
         if name not in there:
             workspace.add_user(users[name])
+
+
+def count_records(client: argilla.Argilla, dataset: argilla.Dataset) -> int:
+    """How many there are, as the database has it: the search engine, which the SDK asks, may be behind."""
+    answer = client.http_client.get(f"/api/v1/datasets/{dataset.id}/records", params={"limit": 1})
+    return int(answer.raise_for_status().json()["total"])
 
 
 def people_of(client: argilla.Argilla, dataset: argilla.Dataset) -> dict[str, str]:

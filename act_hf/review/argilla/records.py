@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from act_hf.errors import ACTError
 from act_hf.images import data_uri
 from act_hf.review.argilla.schema import IMAGE, LABEL, REASONS, shown_columns
+from act_hf.task import Unreadable
 
 
 if TYPE_CHECKING:
@@ -38,9 +39,6 @@ def record_of(row: ReviewRow, task: Task, *, agent: str | None) -> argilla.Recor
         row ([`ReviewRow`]): what there is to show.
         task ([`Task`]): what its columns are.
         agent (`str`, *optional*): who said the machine label, in the signs that Argilla takes.
-
-    Raises:
-        ACTError: for an image that cannot be read.
     """
     import argilla as rg
 
@@ -58,24 +56,30 @@ def record_of(row: ReviewRow, task: Task, *, agent: str | None) -> argilla.Recor
 
 def _fields(row: ReviewRow, task: Task) -> dict[str, Any]:
     fields: dict[str, Any] = {}
+    reasons: dict[str, str | None] = {}
     for name, column in shown_columns(task).items():
         value = row.shown[column]
         if name == IMAGE:
-            fields[name] = None if value is None else _picture(value, row.act_id)
+            fields[name], reasons["The image cannot be shown"] = _picture(value)
         else:
             fields[name] = escaped(str(value or ""))
-    reasons = {"What the critic said": row.critique, "Why the machine chose its label": row.rationale}
+    reasons |= {"What the critic said": row.critique, "Why the machine chose its label": row.rationale}
     told = "".join(folded(title, text) for title, text in reasons.items() if text)
     if told:
         fields[REASONS] = told
     return fields
 
 
-def _picture(image: Any, act_id: str) -> str:
+def _picture(image: Any) -> tuple[str | None, str | None]:
+    """A picture as Argilla takes it, or why there is none: then a person can but discard the row."""
+    if image is None:
+        return None, "There is none."
+    if isinstance(image, Unreadable):
+        return None, image.reason
     try:
-        return data_uri(image, most=_IMAGE_BYTES)
+        return data_uri(image, most=_IMAGE_BYTES), None
     except ACTError as error:
-        raise ACTError(f"review push: the row with the act_id {act_id}: {error}") from error
+        return None, str(error)
 
 
 def escaped(text: str) -> str:
@@ -116,7 +120,7 @@ def _score(row: ReviewRow) -> float | None:
 
 def agent_of(model: str | None) -> str | None:
     """The name of a model in the signs that Argilla takes; `None` where nothing is left of it."""
-    name = _NOT_IN_AGENT.sub(" ", model or "").strip()[:_LONGEST_AGENT]
+    name = " ".join(_NOT_IN_AGENT.sub(" ", model or "").split())[:_LONGEST_AGENT]
     return name if any(sign.isascii() and sign.isalnum() for sign in name) else None
 
 

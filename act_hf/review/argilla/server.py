@@ -49,7 +49,9 @@ def address(url: str | None) -> str:
     if secret:
         raise ACTError("the address of Argilla has a name or password in it; leave it out, and give an API key")
     if not fits:
-        raise ACTError(f"{given!r} is no address of an Argilla server; give one like {LOCAL} (${URL}, --api-url)")
+        raise ACTError(
+            f"{(url or given)!r} is no address of an Argilla server; give one like {LOCAL} (${URL}, --api-url)"
+        )
     return given
 
 
@@ -156,14 +158,15 @@ def _cause(error: BaseException) -> BaseException:
 
     found: BaseException | None = error
     while found is not None:
-        if isinstance(found, ArgillaAPIError | httpx.TransportError):
+        if isinstance(found, ArgillaAPIError | httpx.HTTPError):
             return found
         found = found.__cause__
     return error
 
 
 def _status(error: BaseException) -> int:
-    return int(getattr(error, "status_code", 0))
+    """The status with which the server refused; 0 for another error."""
+    return int(getattr(error, "status_code", 0) or getattr(getattr(error, "response", None), "status_code", 0))
 
 
 def _meaning(error: Exception, url: str, client: argilla.Argilla | None) -> ACTError | None:

@@ -8,8 +8,8 @@ import sys
 
 import typer
 
+from act_hf.cli import argilla
 from act_hf.cli import review as people
-from act_hf.cli.argilla import argilla
 from act_hf.cli.choice import calibrate, sample
 from act_hf.cli.forecast import compare, plan
 from act_hf.cli.goals import budget, stop
@@ -73,7 +73,7 @@ for _command, _example in (
     (people.status, "drawn to_review.csv"),
     (people.pull, "drawn to_review.csv reviewed --annotator ann"),
     (people.simulate, "drawn reviewed --gold label"),
-    (argilla, "--local"),
+    (argilla.argilla, "--local"),
 ):
     _name = _command.__name__
     review.command(_name, epilog=f"Example: act-hf review {_name} {_example}")(_command)

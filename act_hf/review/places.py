@@ -83,8 +83,8 @@ def find_place(where: str | Path | Place, **options: Any) -> Place:
     The place that `where` names.
 
     Args:
-        where (`str`, `Path` or [`Place`]): a `.csv` or `.jsonl` file to fill in ([`Table`]), or a place, which is
-            returned as it is.
+        where (`str`, `Path` or [`Place`]): a `.csv` or `.jsonl` file to fill in ([`Table`]), a `.sqlite` file for the
+            page in the browser ([`Page`]), or a place, which is returned as it is.
         options: for the class of the place.
 
     Raises:
@@ -92,12 +92,17 @@ def find_place(where: str | Path | Place, **options: Any) -> Place:
     """
     if not isinstance(where, str | Path):
         return where
+    from act_hf.review.page.database import SUFFIX
+    from act_hf.review.page.place import Page
     from act_hf.review.table import FORMATS, Table
 
     if Path(where).suffix in FORMATS:
         return Table(where, **options)
+    if Path(where).suffix == SUFFIX:
+        return Page(where, **options)
     raise ACTError(
-        f"{str(where)!r} is no place to review: give a file ending in {' or '.join(FORMATS)} (a table to fill in)"
+        f"{str(where)!r} is no place to review: give a file ending in {' or '.join(FORMATS)} (a table to fill in), or "
+        f"in {SUFFIX} (a page in the browser)"
     )
 
 

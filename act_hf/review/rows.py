@@ -28,7 +28,8 @@ class ReviewRow:
 
     Args:
         act_id (`str`): the key under which its answer comes back.
-        shown (`dict` of `str` to value): the task's columns; images as `PIL.Image.Image`.
+        shown (`dict` of `str` to value): the task's columns; images as `PIL.Image.Image`, or [`Unreadable`] where the
+            file is broken.
         label (`str`, *optional*): the machine label; `None` where the row failed.
         label_prob (`float`, *optional*): the annotator's probability of it, in [0, 1].
         error_prob (`float`, *optional*): ε̂, in [0, 1]; `None` where no critic judged the row.
@@ -70,8 +71,8 @@ class ReviewRows:
         )
         there = [name for name in optional if name in dataset.column_names]
         self.columns = frozenset(there)
-        wanted = dataset.with_format(None).select_columns([columns.ID, *self.task.columns, columns.LABEL, *there])
-        self._rows = wanted.select(numbers)
+        wanted = dataset.select_columns([columns.ID, *self.task.columns, columns.LABEL, *there])
+        self._rows = columns.as_stored(wanted).select(numbers)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -97,7 +98,7 @@ class ReviewRows:
         label, probs = row[columns.LABEL], row.get(columns.LABEL_PROBS)
         return ReviewRow(
             act_id=row[columns.ID],
-            shown={name: row[name] for name in self.task.columns},
+            shown=self.task.rows({name: [row[name]] for name in self.task.columns})[0],
             label=None if label is None else self.task.labels[label],
             label_prob=None if label is None or not probs else probs[label],
             error_prob=row.get(columns.ERROR_PROB),

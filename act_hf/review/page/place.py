@@ -76,7 +76,7 @@ class Page:
 
         database = Database(self.path, create=True)
         try:
-            _check_or_keep_task(database, rows.task)
+            _keep_task(database, rows.task)
             new = rows.without(_ids(database))
             batch: list[Stored] = []
             for row in tqdm(new, total=len(new), desc="push", unit="rows", disable=None if len(new) > _BATCH else True):
@@ -118,11 +118,15 @@ def read_task(database: Database) -> Task:
     return Task.from_dict(json.loads(found[0]))
 
 
-def _check_or_keep_task(database: Database, task: Task) -> None:
+def _keep_task(database: Database, task: Task) -> None:
+    """Writes the task down. Of the same task, the newest instruction is shown."""
+    with database.reading() as connection:
+        (there,) = connection.execute("SELECT count(*) FROM about").fetchone()
+    if there:
+        _check_same(database, read_task(database), task)
     with database.writing() as connection:
         value = json.dumps(task.to_dict(), ensure_ascii=False)
-        connection.execute("INSERT OR IGNORE INTO about VALUES (?, ?)", (_TASK, value))
-    _check_same(database, read_task(database), task)
+        connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (_TASK, value))
 
 
 def _check_same(database: Database, there: Task, wanted: Task) -> None:

@@ -12,7 +12,7 @@ from act_hf.errors import ACTError
 from act_hf.review.table import FORMATS
 
 
-_PLACE = "a .csv or .jsonl file to fill in"
+_PLACE = "a .csv or .jsonl file to fill in, or a .sqlite file for act-hf review page"
 
 Place = Annotated[str, typer.Argument(metavar="PLACE", help=f"Where people review: {_PLACE}.")]
 

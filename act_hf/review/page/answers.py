@@ -87,9 +87,12 @@ def undo(database: Database, person: str, key: str) -> int | None:
     """
     with database.writing() as connection:
         again = connection.execute("SELECT row FROM events WHERE key = ?", (key,)).fetchone()
-        last = again or connection.execute(
-            "SELECT row FROM latest WHERE person = ? AND kind != ? ORDER BY event DESC LIMIT 1", (person, UNDO)
-        ).fetchone()
+        last = (
+            again
+            or connection.execute(
+                "SELECT row FROM latest WHERE person = ? AND kind != ? ORDER BY event DESC LIMIT 1", (person, UNDO)
+            ).fetchone()
+        )
         if last is None:
             return None
         _add(connection, key, last[0], person, UNDO)

@@ -33,7 +33,8 @@ def build_app(reviewing: Reviewing) -> Blocks:
         return reviewing.ask(request)
 
     # A review is about private rows: no figures about its use leave the machine.
-    with gradio.Blocks(title="Review", analytics_enabled=False, fill_width=True) as app:
+    app: Blocks = gradio.Blocks(title="Review", analytics_enabled=False, fill_width=True)
+    with app:
         gradio.HTML(
             value="",
             html_template='<div id="act" aria-busy="true"></div>',

@@ -93,8 +93,8 @@ def _hostname(host: str) -> str | None:
 
 
 def _asked_token(scope: Scope) -> str:
-    found = parse_qs(scope["query_string"].decode("latin-1")).get(TOKEN, [""])
-    return found[0]
+    asked: str = scope["query_string"].decode("latin-1")
+    return parse_qs(asked).get(TOKEN, [""])[0]
 
 
 def _with_headers(send: Send) -> Send:

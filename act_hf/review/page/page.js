@@ -40,7 +40,11 @@ function make(tag, attributes = {}, ...children) {
 const key = (sign) => make("kbd", { "aria-hidden": "true" }, sign);
 // Text of others stands on its own: its direction does not turn round what is beside it.
 const foreign = (text, tag = "bdi") => make(tag, { dir: "auto" }, text);
-const percent = (share) => (share > 0.995 && share < 1 ? "> 99 %" : share > 0 && share < 0.005 ? "< 1 %" : `${Math.round(100 * share)} %`);
+// With blanks that do not break.
+function percent(share) {
+  if (share > 0.995 && share < 1) return ">\u00a099\u00a0%";
+  return share > 0 && share < 0.005 ? "<\u00a01\u00a0%" : `${Math.round(100 * share)}\u00a0%`;
+}
 const count = (number, what) => `${number.toLocaleString("en")} ${what}${number === 1 ? "" : "s"}`;
 const find = (selector) => stage.querySelector(selector);
 const isMouse = (event) => event.detail > 0;
@@ -159,7 +163,7 @@ function top() {
     "header",
     { class: "act-top" },
     make("h1", { title: review.instruction }, foreign(review.instruction)),
-    make("p", { class: "act-count" }, make("strong", {}, made.done.toLocaleString("en")), ` of ${count(made.rows, "row")}`),
+    make("p", { class: "act-count" }, make("strong", {}, made.done.toLocaleString("en")), ` of ${count(made.rows, "row")} done`),
     review.person
       ? make("span", { class: "act-person" }, foreign(view.person))
       : make("button", { class: "act-person", type: "button", title: "Answer under another name", onclick: welcome }, foreign(view.person)),
@@ -179,7 +183,7 @@ function rowOf(row) {
   return make(
     "main",
     { class: "act-row", tabindex: "-1", "aria-label": "The row", "data-size": size, "data-image": image ? "yes" : "no" },
-    make("div", { class: "act-page" }, row.parts.map((part) => partOf(part, row.parts.length > 1)), reasons(row)),
+    make("div", { class: "act-page" }, make("div", { class: "act-parts" }, row.parts.map((part) => partOf(part, row.parts.length > 1)), reasons(row))),
   );
 }
 
@@ -194,7 +198,7 @@ function partOf(part, named) {
 }
 
 function reasons(row) {
-  const doubt = row.error_prob === null ? null : `the label is wrong with ${percent(row.error_prob)}`;
+  const doubt = row.error_prob === null ? null : `${percent(row.error_prob)} probable that the machine label is wrong`;
   const said = [
     ["Annotator", row.rationale || null, null],
     ["Critic", row.critique || null, doubt],
@@ -224,8 +228,13 @@ function dock(row) {
       hidden: !comment,
       oninput: (event) => (comment = event.target.value),
     }, comment),
-    make("nav", { class: "act-commands", "aria-label": "Commands" }, Object.keys(COMMANDS).slice(0, 4).map(command)),
-    facts(),
+    make(
+      "div",
+      { class: "act-foot" },
+      make("nav", { class: "act-commands", "aria-label": "Commands" }, Object.keys(COMMANDS).slice(0, 4).map(command)),
+      make("p", { class: "act-facts" }, mine()),
+    ),
+    confirmed(),
   );
 }
 
@@ -238,23 +247,22 @@ function command(sign) {
   );
 }
 
-function tags(row, number) {
-  const machine = row.label === number;
-  return [
-    row.said === number ? make("span", { class: "act-tag" }, "you") : null,
-    machine ? make("span", { class: "act-tag act-machine" }, row.label_prob === null ? "machine" : `machine ${percent(row.label_prob)}`) : null,
-    machine ? key("↵") : null,
-  ];
-}
+// A long name may be broken where its words meet.
+const breakable = (name) => name.split(/(?<=[_/.:-])/).flatMap((part, place) => (place ? [make("wbr"), part] : [part]));
 
 function labelButton(row, number, more = {}) {
   const label = review.labels[number];
+  const machine = row.label === number;
+  const tags = [
+    machine ? make("span", { class: "act-tag act-machine" }, row.label_prob === null ? "machine" : `machine, ${percent(row.label_prob)}`) : null,
+    row.said === number ? make("span", { class: "act-tag" }, "your answer before") : null,
+  ];
   return make(
     "button",
-    { type: "button", class: "act-label", "data-label": number, "data-machine": row.label === number ? "yes" : "no", onclick: () => answer(number), ...more },
+    { type: "button", class: "act-label", "data-label": number, "data-machine": machine ? "yes" : "no", onclick: () => answer(number), ...more },
     label.key ? key(label.key.toUpperCase()) : null,
-    make("span", { class: "act-name", dir: "auto" }, label.name),
-    tags(row, number),
+    make("span", { class: "act-names" }, make("bdi", { class: "act-name", dir: "auto" }, breakable(label.name)), tags),
+    machine ? key("↵") : null,
   );
 }
 
@@ -333,20 +341,19 @@ function inSearch(event) {
 
 // ---- how far
 
-function facts() {
+function mine() {
   const made = view.progress;
-  const mine = `You: ${made.answered.toLocaleString("en")} answered` + (made.skipped ? `, ${made.skipped.toLocaleString("en")} skipped` : "");
-  const time = made.seconds === null ? null : `about ${duration(made.seconds * made.left)} left`;
-  const confirmed = made.judged
-    ? `machine label confirmed so far: ${percent(made.confirmed / made.judged)} of ${count(made.judged, "answer")}`
-    : null;
-  const why = "The most doubtful come first, so this is not the accuracy of the set.";
-  return make(
-    "p",
-    { class: "act-facts" },
-    [mine, time].filter(Boolean).map((fact) => make("span", {}, fact)),
-    confirmed ? make("span", { class: "act-confirmed" }, `${confirmed} `, make("small", {}, why)) : null,
-  );
+  const parts = [`You: ${made.answered.toLocaleString("en")} answered`];
+  if (made.skipped) parts.push(`${made.skipped.toLocaleString("en")} skipped`);
+  if (made.seconds !== null && made.left) parts.push(`about ${duration(made.seconds * made.left)} left`);
+  return parts.join(" · ");
+}
+
+function confirmed() {
+  const made = view.progress;
+  if (!made.judged) return null;
+  const share = `Machine label confirmed so far: ${percent(made.confirmed / made.judged)} of ${count(made.judged, "answer")}. `;
+  return make("p", { class: "act-facts act-confirmed" }, share, "The most doubtful come first, so this is not the accuracy of the set.");
 }
 
 // ---- before and after the rows
@@ -400,7 +407,8 @@ function end() {
     made.answered + made.skipped || skipped
       ? make("nav", { class: "act-commands" }, make("button", { type: "button", "data-key": "u", onclick: () => press("u") }, key("U"), "Undo the last answer"), skipped)
       : null,
-    facts(),
+    make("p", { class: "act-facts" }, mine()),
+    confirmed(),
     view.waiting ? null : make("div", { class: "act-next" }, make("p", {}, "To take the answers back into the data set:"), make("code", { dir: "auto" }, `act-hf review pull DATASET ${review.file} REVIEWED`)),
   );
 }

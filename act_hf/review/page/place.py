@@ -79,7 +79,9 @@ class Page:
             _keep_task(database, rows.task)
             new = rows.without(_ids(database))
             batch: list[Stored] = []
-            for row in tqdm(new, total=len(new), desc="push", unit="rows", disable=None if len(new) > _BATCH else True):
+            for row in tqdm(
+                new, total=len(new), desc="push", unit="rows", disable=None if len(new) > _BATCH else True
+            ):
                 batch.append(stored(row, rows.task))
                 if len(batch) == _BATCH:
                     _add(database, batch)

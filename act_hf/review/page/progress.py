@@ -55,18 +55,18 @@ def read_progress(database: Database, person: str, *, per_row: int = 1) -> Progr
             asked,
         ).fetchone()
         own = dict(
-            connection.execute("SELECT kind, count(*) FROM latest WHERE person = ? GROUP BY kind", (person,)).fetchall()
+            connection.execute(
+                "SELECT kind, count(*) FROM latest WHERE person = ? GROUP BY kind", (person,)
+            ).fetchall()
         )
         times = connection.execute(
             "SELECT seconds FROM events WHERE person = ? AND seconds IS NOT NULL ORDER BY number DESC LIMIT ?",
             (person, _RECENT),
         ).fetchall()
         judged, confirmed = connection.execute(
-            "SELECT count(*), total(events.label = rows.label) FROM latest JOIN events ON events.number = latest.event "
-            "JOIN rows ON rows.number = latest.row WHERE latest.kind = ? AND rows.label IS NOT NULL",
+            "SELECT count(*), total(events.label = rows.label) FROM latest "
+            "JOIN events ON events.number = latest.event JOIN rows ON rows.number = latest.row WHERE latest.kind = ? AND rows.label IS NOT NULL",
             (LABEL,),
         ).fetchone()
     seconds = statistics.median(value for (value,) in times) if len(times) >= _ENOUGH else None
-    return Progress(
-        rows, done, own.get(LABEL, 0), own.get(SKIP, 0), rows - closed, seconds, judged, int(confirmed)
-    )
+    return Progress(rows, done, own.get(LABEL, 0), own.get(SKIP, 0), rows - closed, seconds, judged, int(confirmed))

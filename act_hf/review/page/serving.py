@@ -102,8 +102,8 @@ def serve_page(
         [`ServedPage`]: `print(page.url)`, `page.wait()` in a script, `page.close()` at the end.
 
     Raises:
-        ACTError: for a file that is missing, broken, read-only or of another task, a port in use, or where Gradio is not
-            installed.
+        ACTError: for a file that is missing, broken, read-only or of another task, a port in use, or where Gradio is
+            not installed.
 
     Example:
 
@@ -145,7 +145,9 @@ def _pushed(review: str | Path | Dataset, file: str | Path | None) -> str | Path
             raise ACTError(f"{str(review)!r} is no review file: give one ending in {SUFFIX}, or a Dataset and file=")
         return review
     if file is None:
-        raise ACTError(f"serve_page: a data set needs file=, the review file ending in {SUFFIX} that keeps the answers")
+        raise ACTError(
+            f"serve_page: a data set needs file=, the review file ending in {SUFFIX} that keeps the answers"
+        )
     push_review(review, Page(file))
     return file
 

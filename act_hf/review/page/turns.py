@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from act_hf.review.page.answers import LABEL, UNDO
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 LEASE = 600.0
 """Seconds for which a row that one person has before them is not shown to another."""
 
-# Rows that are open to a person: neither answered nor skipped by them, and with less than the wanted number of answers.
+# Rows that are open to a person: neither answered nor skipped by them, and with fewer answers than are wanted.
 _OPEN = """
     SELECT number FROM rows
     WHERE NOT EXISTS (SELECT 1 FROM latest WHERE row = number AND person = :person AND kind != :undo)
@@ -50,7 +50,7 @@ def next_row(database: Database, person: str, page: str, *, per_row: int = 1, no
         `int`, *optional*: the row's number; `None` where nothing is left for them just now.
     """
     now = time.time() if now is None else now
-    asked = {"person": person, "page": page, "per_row": per_row, "undo": UNDO, "label": LABEL}
+    asked: dict[str, Any] = {"person": person, "page": page, "per_row": per_row, "undo": UNDO, "label": LABEL}
     with database.writing() as connection:
         connection.execute("DELETE FROM leases WHERE until <= ?", (now,))
         row = _held(connection, asked) or _first(connection, _FREE, asked) or _first(connection, _OWN, asked)
@@ -66,12 +66,12 @@ def hold_row(database: Database, row: int, person: str, page: str, *, now: float
 
 def is_waiting(database: Database, person: str, *, per_row: int = 1) -> bool:
     """Whether rows are open to a person, though others may have them before them just now."""
-    asked = {"person": person, "per_row": per_row, "undo": UNDO, "label": LABEL}
+    asked: dict[str, Any] = {"person": person, "per_row": per_row, "undo": UNDO, "label": LABEL}
     with database.reading() as connection:
         return _first(connection, _ANY, asked) is not None
 
 
-def _held(connection: sqlite3.Connection, asked: dict[str, str | int]) -> int | None:
+def _held(connection: sqlite3.Connection, asked: dict[str, Any]) -> int | None:
     """What the page has before it already, unless it is answered: after loading it again, say."""
     found = connection.execute(
         "SELECT row FROM leases WHERE page = :page AND person = :person AND NOT EXISTS "
@@ -81,7 +81,7 @@ def _held(connection: sqlite3.Connection, asked: dict[str, str | int]) -> int | 
     return int(found[0]) if found else None
 
 
-def _first(connection: sqlite3.Connection, query: str, asked: dict[str, str | int]) -> int | None:
+def _first(connection: sqlite3.Connection, query: str, asked: dict[str, Any]) -> int | None:
     found = connection.execute(query, asked).fetchone()
     return int(found[0]) if found else None
 

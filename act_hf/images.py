@@ -42,7 +42,8 @@ def as_uri(kind: str, data: bytes) -> str:
 
 def encoded(image: Image, *, side: int, quality: int = 90, most: int = 4_000_000) -> tuple[str, bytes]:
     """
-    The picture as a file: PNG where it is transparent anywhere, else JPEG. Arguments and errors as [`data_uri`] has them.
+    The picture as a file: PNG where it is transparent anywhere, else JPEG. Arguments and errors are those
+    of [`data_uri`].
 
     Returns:
         `tuple` of `str` and `bytes`: `"jpeg"` or `"png"`, and the file, without any metadata.

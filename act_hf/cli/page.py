@@ -49,8 +49,8 @@ def page(
     """
     Review in the browser: one row at a time, the most doubtful first, a key a label.
 
-    Every answer is on disk before the next row is shown. Stop with Ctrl-C at any time: the same command goes on. Nothing
-    leaves this machine. Several people can answer at once, under their names.
+    Every answer is on disk before the next row is shown. Stop with Ctrl-C at any time: the same command goes on.
+    Nothing leaves this machine. Several people can answer at once, under their names.
     """
     from act_hf.review.page.serving import LOOPBACK, serve_page
 

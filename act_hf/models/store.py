@@ -83,7 +83,7 @@ class Store:
             try:
                 self._check_layout(connection)
                 use_wal(connection, patience=_PATIENCE)
-                # In WAL mode NORMAL survives a killed process; only a power cut can lose the last commits, never corrupt.
+                # In WAL mode NORMAL survives a killed process; only a power cut can lose the last commits.
                 connection.execute("PRAGMA synchronous=NORMAL")
             except BaseException:
                 connection.close()

@@ -129,7 +129,8 @@ def before(database: Database, row: int, person: str) -> tuple[str | None, str |
     """The label and the comment that a person gave a row last, also where they took it back."""
     with database.reading() as connection:
         found = connection.execute(
-            "SELECT label, comment FROM events WHERE row = ? AND person = ? AND kind != ? ORDER BY number DESC LIMIT 1",
+            "SELECT label, comment FROM events WHERE row = ? AND person = ? AND kind != ? "
+            "ORDER BY number DESC LIMIT 1",
             (row, person, UNDO),
         ).fetchone()
     return found or (None, None)

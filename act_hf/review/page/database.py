@@ -23,9 +23,6 @@ APPLICATION = 0x41435452
 LAYOUT = 1
 """Version of the tables below, kept in the file as SQLite's `user_version`."""
 
-PATIENCE = 10.0
-"""Seconds to wait for another process that is writing. A person waits as long."""
-
 _TABLES = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
@@ -81,13 +78,15 @@ class Database:
     Args:
         path (`str` or `Path`): the file.
         create (`bool`, *optional*, defaults to `False`): makes the file where there is none.
+        patience (`float`, *optional*, defaults to 10): seconds to wait for another process that is writing, which is
+            what a person waits.
 
     Raises:
         ACTError: for a missing file, a file of another program, or one that a newer version wrote.
     """
 
-    def __init__(self, path: str | Path, *, create: bool = False) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, create: bool = False, patience: float = 10.0) -> None:
+        self.path, self.patience = Path(path), patience
         self._lock = threading.RLock()
         if not create and not self.path.exists():
             raise ACTError(
@@ -99,10 +98,10 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self.path, timeout=self.patience, isolation_level=None, check_same_thread=False)
         try:
             self._check_layout(connection)
-            use_wal(connection, patience=PATIENCE)
+            use_wal(connection, patience=self.patience)
             # The next row is shown when this answer is on disk, and a power cut does not undo it.
             connection.execute("PRAGMA synchronous=FULL")
         except BaseException:
@@ -150,7 +149,15 @@ class Database:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise ACTError(f"cannot {what} the review file {str(self.path)!r}: {_reason(error)}") from error
+            raise ACTError(f"cannot {what} the review file {str(self.path)!r}: {self._reason(error)}") from error
+
+    def _reason(self, error: Exception) -> str:
+        text = str(error)
+        if "locked" in text:
+            return f"{text}: another program has held it for {self.patience:g} seconds; close it and try again"
+        if "readonly" in text:
+            return f"{text}: give yourself the right to write the file and its folder"
+        return text
 
     def close(self) -> None:
         """Closes the file."""
@@ -178,12 +185,3 @@ def _statements(script: str) -> Iterator[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
-
-
-def _reason(error: Exception) -> str:
-    text = str(error)
-    if "locked" in text:
-        return f"{text}: another program has held it for {PATIENCE:.0f} seconds; close it and try again"
-    if "readonly" in text:
-        return f"{text}: give yourself the right to write the file and its folder"
-    return text

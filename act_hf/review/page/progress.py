@@ -16,6 +16,10 @@ _RECENT = 50
 _ENOUGH = 5
 """The time left is told from so many of a person's last rows, and not before there are so many."""
 
+_COUNT = "SELECT count(*) FROM ({})"
+_DONE = "SELECT row FROM latest WHERE kind = :label GROUP BY row HAVING count(*) >= :per_row"
+_OWN = "SELECT row FROM latest WHERE person = :person AND kind != :undo"
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -47,13 +51,9 @@ def read_progress(database: Database, person: str, *, per_row: int = 1) -> Progr
     """How far the review is, for a person and for everybody."""
     with database.reading() as connection:
         (rows,) = connection.execute("SELECT count(*) FROM rows").fetchone()
-        full = "SELECT row FROM latest WHERE kind = :label GROUP BY row HAVING count(*) >= :per_row"
         asked = {"person": person, "label": LABEL, "undo": UNDO, "per_row": per_row}
-        (done,) = connection.execute(f"SELECT count(*) FROM ({full})", asked).fetchone()  # noqa: S608
-        (closed,) = connection.execute(
-            f"SELECT count(*) FROM ({full} UNION SELECT row FROM latest WHERE person = :person AND kind != :undo)",  # noqa: S608
-            asked,
-        ).fetchone()
+        (done,) = connection.execute(_COUNT.format(_DONE), asked).fetchone()
+        (closed,) = connection.execute(_COUNT.format(f"{_DONE} UNION {_OWN}"), asked).fetchone()
         own = dict(
             connection.execute(
                 "SELECT kind, count(*) FROM latest WHERE person = ? GROUP BY kind", (person,)
@@ -65,7 +65,8 @@ def read_progress(database: Database, person: str, *, per_row: int = 1) -> Progr
         ).fetchall()
         judged, confirmed = connection.execute(
             "SELECT count(*), total(events.label = rows.label) FROM latest "
-            "JOIN events ON events.number = latest.event JOIN rows ON rows.number = latest.row WHERE latest.kind = ? AND rows.label IS NOT NULL",
+            "JOIN events ON events.number = latest.event JOIN rows ON rows.number = latest.row "
+            "WHERE latest.kind = ? AND rows.label IS NOT NULL",
             (LABEL,),
         ).fetchone()
     seconds = statistics.median(value for (value,) in times) if len(times) >= _ENOUGH else None

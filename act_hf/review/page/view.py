@@ -76,7 +76,7 @@ class Reviewing:
     def _event(self, asked: _Asked, person: str, *, labelled: bool) -> Event:
         labels = self._task.labels
         number = asked.number("label") if labelled else None
-        if number is not None and (number != int(number) or not 0 <= number < len(labels)):
+        if number is not None and not (0 <= number < len(labels) and number == int(number)):
             raise ACTError(f"there is no label number {number}; load the page again")
         return Event(
             key=asked.text("key"),

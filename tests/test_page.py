@@ -81,7 +81,7 @@ class TestPush:
         assert place.final
         assert place.name == "page review.sqlite"
         assert f"act-hf review page {path}" in place.how
-        with pytest.raises(ACTError, match="ends in .sqlite, not like 'review.db'"):
+        with pytest.raises(ACTError, match=r"ends in .sqlite, not like 'review.db'"):
             Page("review.db")
 
     def test_what_is_shown_of_a_row(self, ann):
@@ -211,7 +211,7 @@ class TestPull:
         assert left == ["ann skipped 1 row", "ann took back, without another answer, 1 row"]
 
     def test_nobody_answered(self, path, dataset, database):
-        with pytest.raises(ACTError, match="nobody has answered in page review.sqlite yet"):
+        with pytest.raises(ACTError, match=r"nobody has answered in page review.sqlite yet"):
             pull_review(dataset, path)
 
     def test_the_data_set_was_changed_after_the_push(self, path, dataset, ann):
@@ -222,11 +222,11 @@ class TestPull:
         pulled = pull_review(changed, path)
         assert human(pulled) == ["spam", None, None]
         assert stage_records(pulled, "review")[-1]["left"] == ["3 answers for rows that this data set did not select"]
-        with pytest.raises(ACTError, match="none of the 4 answers in page review.sqlite is for a selected row"):
+        with pytest.raises(ACTError, match=r"none of the 4 answers in page review.sqlite is for a selected row"):
             pull_review(to_review(["something", "else"]), path)
 
     def test_no_file(self, path, dataset):
-        with pytest.raises(ACTError, match="no review file .*act-hf review push DATASET"):
+        with pytest.raises(ACTError, match=r"no review file .*act-hf review push DATASET"):
             pull_review(dataset, path)
         assert not path.exists()
 
@@ -389,7 +389,7 @@ class TestFile:
 
     def test_no_sqlite_at_all(self, path):
         path.write_text("act_id,act_human\n" * 50)
-        with pytest.raises(ACTError, match="cannot open the review file .*file is not a database"):
+        with pytest.raises(ACTError, match=r"cannot open the review file .*file is not a database"):
             Database(path)
         assert path.read_text().startswith("act_id")
 
@@ -402,7 +402,7 @@ class TestFile:
             Database(path)
 
     def test_nothing_was_pushed(self, path):
-        with pytest.raises(ACTError, match="nothing was pushed to .* yet: act-hf review push"):
+        with pytest.raises(ACTError, match=r"nothing was pushed to .* yet: act-hf review push"):
             Reviewing(Database(path, create=True))
 
     def test_locked(self, path, ann):
@@ -661,7 +661,7 @@ class TestServing:
             assert page.url in repr(page)
         with pytest.raises(ACTError, match="a data set needs file="):
             serve_page(dataset)
-        with pytest.raises(ACTError, match="'drawn.csv' is no review file"):
+        with pytest.raises(ACTError, match=r"'drawn.csv' is no review file"):
             serve_page("drawn.csv")
 
     def test_a_port_in_use(self, path, dataset):

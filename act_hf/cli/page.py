@@ -69,6 +69,7 @@ def page(
 
 def _review_file(source: str, file: Path | None, split: str | None) -> Path:
     """The review file, with the rows of a data set in it."""
+    from act_hf.review.page.place import Page
     from act_hf.review.places import push_review
 
     if source.endswith(SUFFIX):
@@ -76,7 +77,7 @@ def _review_file(source: str, file: Path | None, split: str | None) -> Path:
             raise ACTError(f"--file is the review file of a data set, and {source!r} is a review file itself")
         return Path(source)
     path = file or _beside(source)
-    done = push_review(read_input(source, split), path)
+    done = push_review(read_input(source, split), Page(path))
     say(f"{done.new} rows to review in {path}" + (f" ({done.there} more were there)" if done.there else ""))
     return path
 

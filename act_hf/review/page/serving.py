@@ -159,7 +159,9 @@ def _listen(host: str, port: int | None) -> socket.socket:
         except (OSError, OverflowError) as error:
             problem = error
     hint = "give another one (--port), or none to take one that is free"
-    raise ACTError(f"cannot listen at port {port} of {host}: {problem}; {hint}") from problem
+    # Without what Python adds in brackets.
+    reason = str(problem).partition(" (while")[0]
+    raise ACTError(f"cannot listen at port {port} of {host}: {reason}; {hint}") from problem
 
 
 def _family(host: str) -> socket.AddressFamily:

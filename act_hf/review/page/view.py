@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 KEYS = "123456789abdefghijklmnopqtvwxyz"
 """The keys of the first labels: c, r, s and u are commands. With more labels than keys, people type to find one."""
 
+_KNOWN = ("begin", "next", "label", "skip", "undo", "again")
+
 View = dict[str, Any]
 
 
@@ -57,6 +59,8 @@ class Reviewing:
 
     def _answer(self, asked: _Asked) -> View:
         doing = asked.text("do")
+        if doing not in _KNOWN:
+            raise ACTError(f"the page asked for {doing!r}, which is unknown; load it again")
         if doing == "begin":
             return self._begin()
         person, page = self.annotator or person_name(asked.text("person")), asked.text("page")
@@ -67,8 +71,6 @@ class Reviewing:
             row = undo(self.database, person, asked.text("key"))
         elif doing == "again":
             reopen_skipped(self.database, person, asked.text("key"))
-        elif doing != "next":
-            raise ACTError(f"the page asked for {doing!r}, which is unknown; load it again")
         if row is not None:
             hold_row(self.database, row, person, page)
         return self._show(row or next_row(self.database, person, page, per_row=self.per_row), person)

@@ -91,18 +91,26 @@ function say(text, kind = "error") {
 // The answer of the server, tried until there is one. A key makes sure that an answer counts once however often it is sent.
 async function ask(request) {
   for (;;) {
-    try {
-      const got = await server.ask({ person, page: tab, ...request });
+    const got = await server.ask({ person, page: tab, ...request }); // undefined where it failed, for whatever reason
+    if (got) {
       say("");
       return got;
-    } catch (error) {
-      if (/Unauthorized|Forbidden/.test(String(error))) {
-        say("The page was started anew, with another address: open the one that was printed. This step is not saved.");
-        return null;
-      }
-      say("The server does not answer. This step is not saved yet; trying again …");
-      await new Promise((later) => setTimeout(later, RETRY));
     }
+    if (await isLockedOut()) {
+      say("The page was started anew, with another address: open the one that was printed. This step is not saved.");
+      return null;
+    }
+    say("The server does not answer. This step is not saved yet; trying again …");
+    await new Promise((later) => setTimeout(later, RETRY));
+  }
+}
+
+// Whether there is a server that does not know this browser: it has another token.
+async function isLockedOut() {
+  try {
+    return [401, 403].includes((await fetch(location.pathname, { method: "HEAD", cache: "no-store" })).status);
+  } catch {
+    return false;
   }
 }
 

@@ -240,16 +240,13 @@ class TestSeveralPeople:
             people = [Reviewer(browser), Reviewer(browser)]
             shown = [people[0].open(page.url, "ann"), people[1].open(page.url, "bob")]
             answered = 0
-            while any(text != "Done" for text in shown):
-                for who in (0, 1):  # both send before either is answered
-                    if shown[who].startswith("row"):
-                        people[who].page.keyboard.press(str(number(shown[who]) % 3 + 1))
-                        answered += 1
-                shown = [
-                    person.press() if text.startswith("row") else "Done"
-                    for person, text in zip(people, shown, strict=True)
-                ]
-                shown = ["Done" if text.startswith("Nothing") else text for text in shown]
+            while any(text.startswith("row") for text in shown):
+                at_work = [who for who in (0, 1) if shown[who].startswith("row")]
+                for who in at_work:  # both send before either has the next row
+                    people[who].page.keyboard.press(str(number(shown[who]) % 3 + 1))
+                    answered += 1
+                for who in at_work:
+                    shown[who] = people[who].settled()
         assert answered == 200
         pulled = pull_review(dataset, path)
         assert human(pulled) == [LABELS[place % 3] for place in range(200)]
@@ -285,6 +282,17 @@ class TestSeveralPeople:
         assert [event[0] for event in events(path)] == ["ann", "bob"]
 
 
+@pytest.fixture(scope="module")
+def served_texts(tmp_path_factory):
+    path = tmp_path_factory.mktemp("look") / "review.sqlite"
+    task = Task(
+        labels=("a_very_long_label_name_that_goes_on", *(f"label {number}" for number in range(12))), text="sms"
+    )
+    push_review(to_review(["word " * 2000, "short"], task=task), path)
+    with served(path, "--port", 0, "--annotator", "ann") as page:
+        yield page.url
+
+
 class TestLook:
     @pytest.mark.parametrize("width", [320, 390, 1280])
     @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -298,16 +306,6 @@ class TestLook:
         )
         assert wide == []
         assert {name: ratio for name, ratio in ann.page.evaluate(CONTRASTS).items() if ratio < 4.5} == {}
-
-    @pytest.fixture(scope="class")
-    def served_texts(self, tmp_path_factory):
-        path = tmp_path_factory.mktemp("look") / "review.sqlite"
-        task = Task(
-            labels=("a_very_long_label_name_that_goes_on", *(f"label {number}" for number in range(12))), text="sms"
-        )
-        push_review(to_review(["word " * 2000, "short"], task=task), path)
-        with served(path, "--port", 0, "--annotator", "ann") as page:
-            yield page.url
 
     def test_a_megabyte_of_text(self, browser, path):
         push_review(to_review(["word " * 200_000 + "end", "next"]), path)
@@ -330,9 +328,10 @@ CONTRASTS = """() => {
     }
     return [255, 255, 255];
   };
+  const isText = (node) => node.nodeType === 3 && node.data.trim();
   const found = {};
   for (const part of document.querySelectorAll("#act *")) {
-    if (!part.getClientRects().length || ![...part.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) continue;
+    if (!part.getClientRects().length || ![...part.childNodes].some(isText)) continue;
     const [one, other] = [light(rgb(getComputedStyle(part).color)), light(behind(part))];
     const ratio = (Math.max(one, other) + 0.05) / (Math.min(one, other) + 0.05);
     const name = `${part.tagName} ${part.className}`;

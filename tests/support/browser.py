@@ -72,7 +72,12 @@ class Reviewer:
         """Presses keys one after another, each when the row that the one before it led to is shown."""
         for key in keys:
             self.page.keyboard.press(key)
-            self.page.wait_for_selector('#act[aria-busy="false"]')
+            self.settled()
+        return self.shown()
+
+    def settled(self) -> str:
+        """What is shown when the server has answered."""
+        self.page.wait_for_selector('#act[aria-busy="false"]')
         return self.shown()
 
     def text(self, selector: str) -> str:
@@ -80,6 +85,5 @@ class Reviewer:
 
     def says(self, part: str) -> None:
         """Waits until the page says something to the person."""
-        self.page.wait_for_function(
-            "part => document.querySelector('#act .act-say')?.innerText.includes(part)", arg=part
-        )
+        line = "document.querySelector('#act .act-say')"
+        self.page.wait_for_function(f"part => {line}?.innerText.includes(part)", arg=part)

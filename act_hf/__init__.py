@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from act_hf.planning import Plan, plan
     from act_hf.priors import fit_prior
     from act_hf.report import build_report
+    from act_hf.review.page.place import Page
+    from act_hf.review.page.serving import serve_page
     from act_hf.review.places import pull_review, push_review
     from act_hf.review.responses import Response, merge_responses
     from act_hf.review.simulated import simulate_review
@@ -72,6 +74,8 @@ _HOME = {
     "act_hf.review.places": ("push_review", "pull_review"),
     "act_hf.review.table": ("Table",),
     "act_hf.review.status": ("review_status", "ReviewStatus"),
+    "act_hf.review.page.place": ("Page",),
+    "act_hf.review.page.serving": ("serve_page",),
     "act_hf.review.simulated": ("simulate_review",),
     "act_hf.review.responses": ("Response", "merge_responses"),
     "act_hf.loss": ("act_loss", "act_combine"),
@@ -102,6 +106,7 @@ __all__ = [
     "LimitReached",
     "LocalModel",
     "Model",
+    "Page",
     "Plan",
     "Recorded",
     "Response",
@@ -142,6 +147,7 @@ __all__ = [
     "review_status",
     "root",
     "sample",
+    "serve_page",
     "simulate_review",
     "solve_beta",
     "threshold",

@@ -14,6 +14,7 @@ from act_hf.cli.choice import calibrate, sample
 from act_hf.cli.forecast import compare, plan
 from act_hf.cli.goals import budget, stop
 from act_hf.cli.labels import annotate, criticize
+from act_hf.cli.page import page
 from act_hf.cli.results import report, train
 from act_hf.cli.several import fuse, panel
 from act_hf.cli.shared import complain
@@ -69,6 +70,7 @@ for _panel, _command, _example in (
 
 app.add_typer(review, name="review", rich_help_panel="Review")
 for _command, _example in (
+    (page, "drawn"),
     (people.push, "drawn to_review.csv"),
     (people.status, "drawn to_review.csv"),
     (people.pull, "drawn to_review.csv reviewed --annotator ann"),

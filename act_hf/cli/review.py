@@ -16,7 +16,9 @@ from act_hf.review.table import FORMATS
 if TYPE_CHECKING:
     from act_hf.review.places import Place as ReviewPlace
 
-_PLACE = f"a .csv or .jsonl file to fill in, or {ARGILLA}WORKSPACE/NAME"
+_PLACE = (
+    f"a .csv or .jsonl file to fill in, a .sqlite file for act-hf review page, or {ARGILLA}WORKSPACE/NAME on a server"
+)
 
 Place = Annotated[str, typer.Argument(metavar="PLACE", help=f"Where people review: {_PLACE}.")]
 ApiUrl = Annotated[

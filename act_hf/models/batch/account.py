@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -81,7 +82,7 @@ class Account:
     def __init__(self, endpoint: Endpoint, secret: str | None, root: str) -> None:
         self.root = root
         self._endpoint = endpoint
-        self._secret = secret
+        self.secret = secret
         self._headers = {"authorization": f"Bearer {secret}"} if secret else {}
 
     def upload(self, path: Path) -> str:
@@ -135,7 +136,7 @@ class Account:
             address = f"{self.root}/batches?limit={_PAGE}" + (f"&after={after}" if after else "")
             page = self._ask(lambda client, at=address: send(client, at), lambda response: response.json())
             listed = page.get("data") if isinstance(page, dict) else None
-            states = [read_state(entry, self._secret) for entry in listed or [] if isinstance(entry, dict)]
+            states = [read_state(entry, self.secret) for entry in listed or [] if isinstance(entry, dict)]
             yield from (state for state in states if state.id)
             if not states or not page.get("has_more") or 0 < states[-1].created < time.time() - _RECENT:
                 return
@@ -158,14 +159,14 @@ class Account:
 
     def said(self, text: str) -> str:
         """What the server says, as one printable line without the token."""
-        return quote(text, self._secret)
+        return quote(text, self.secret)
 
     def _send(self, method: str, **more: Any) -> Callable[[Any, str], Any]:
         options = {"headers": self._headers, "timeout": self._endpoint.timeout, **more}
         return lambda client, address: getattr(client, method)(address, **options)
 
     def _state(self, response: Any) -> State:
-        return read_state(response.json(), self._secret, sure=True)
+        return read_state(response.json(), self.secret, sure=True)
 
     def _ask(self, send: Callable[[Any], Any], read: Callable[[Any], T], *, unknown: str | None = None) -> T:
         for attempt in self._attempts():
@@ -208,7 +209,7 @@ class Account:
             hf_raise_for_status(response)
             return read(response), None
         except Exception as error:
-            return None, diagnose(error, model=model, secret=self._secret, timeout=self._endpoint.timeout)
+            return None, diagnose(error, model=model, secret=self.secret, timeout=self._endpoint.timeout)
 
     def _not_there(self, response: Any, unknown: str | None) -> ACTError:
         try:
@@ -266,7 +267,9 @@ def _count(counts: Any, name: str) -> int:
 
 def _is_id(value: Any) -> bool:
     """Whether it can be part of an address as it is: it comes from outside."""
-    return isinstance(value, str) and 0 < len(value) <= 200 and value.replace("-", "").replace("_", "").isalnum()
+    return (
+        isinstance(value, str) and 0 < len(value) <= 200 and re.fullmatch(r"[\w:-][\w.:-]*", value, re.A) is not None
+    )
 
 
 def _id(body: Any) -> str:

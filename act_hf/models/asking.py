@@ -259,9 +259,9 @@ def _bounds(
     last = islice(missing.values(), len(missing) - remaining, None)
     if usage.max_cost is not None and model.dearest(next(iter(missing.values()))) is None:
         raise ACTError(
-            f"max_cost={usage.max_cost} needs to know what a request by batch can cost before it is submitted, and for "
-            f"{model.name} the price is not known, or it shows images; give prices= (--price-in and --price-out), or "
-            "max_calls= instead"
+            f"max_cost={usage.max_cost} needs to know what a request by batch can cost before it is submitted, and "
+            f"for {model.name} the price is not known, or it shows images; give prices= (--price-in and --price-out), "
+            "or max_calls= instead"
         )
     return map(model.dearest, last)
 

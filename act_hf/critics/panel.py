@@ -17,6 +17,7 @@ from act_hf.critics.raters import DEPENDENCE, panel_error_probs
 from act_hf.critics.strategies import STAGE, Verdict
 from act_hf.errors import ACTError
 from act_hf.models.asking import Usage, rows_at_once
+from act_hf.models.deferred import asked_ahead
 from act_hf.models.recordings import label_ids
 from act_hf.records import add_record, stage_records, usage_facts
 
@@ -239,7 +240,9 @@ def _warn_of_annotators(dataset: Dataset, models: Mapping[str, Model]) -> None:
 def _labelled(dataset: Dataset, annotator: Annotator, batch_size: int | None, *, progress: str) -> Dataset:
     features = columns.column_features(annotator.task, LABELLED)
     rows = batch_size or rows_at_once(annotator.model, annotator.task)
-    return columns.map_columns(dataset, annotator, features, batch_size=rows, progress=progress, usage=annotator.usage)
+    usage = annotator.usage
+    with asked_ahead(dataset, annotator, [annotator.model], usage=usage, batch_size=rows):
+        return columns.map_columns(dataset, annotator, features, batch_size=rows, progress=progress, usage=usage)
 
 
 def _with_ballots(dataset: Dataset, labelled: Dataset, name: str, *, probable: bool) -> Dataset:

@@ -56,9 +56,9 @@ def asked_ahead(
     batch_size: int,
 ) -> Iterator[None]:
     """
-    Runs `stage` over all rows until every answer that it takes from a [`Deferred`] one of `models` is in the store; the
-    block then waits for nothing. What a stage asks in several steps takes as many rounds. For other models nothing is
-    done.
+    Runs `stage` over all rows until every answer that it takes from a [`Deferred`] one of `models` is in the store;
+    the block then waits for nothing. What a stage asks in several steps takes as many rounds. For other models nothing
+    is done.
 
     Args:
         dataset (`Dataset`): the rows.

@@ -110,31 +110,28 @@ class Account:
             with attempt:
                 made = adopt() if attempt.num > 1 else None
                 if made is None:
-                    send, url = self._send("post", json=body), f"{self.root}/batches"
-                    made = self._once(lambda client, send=send, url=url: send(client, url), self._state)
+                    made = self._once(self._send("POST", "/batches", json=body), self._state)
                 return made
         raise AssertionError("the last attempt returns or raises")
 
     def look(self, id: str) -> State:
         """How it stands with a batch. Raises [`Silent`] when the server does not say."""
-        send = self._send("get")
         unknown = (
-            f"{id} was submitted to this server, which does not know it; was that with another token? What it holds "
-            "was paid for there"
+            f"the journal has {id} as submitted to this server, which does not know it; was that with another token? "
+            "To pay for its requests once more, give another journal= (--store)"
         )
-        return self._ask(lambda client: send(client, f"{self.root}/batches/{id}"), self._state, unknown=unknown)
+        return self._ask(self._send("GET", f"/batches/{id}"), self._state, unknown=unknown)
 
     def cancel(self, id: str) -> State:
         """Asks for a batch to be cancelled."""
-        send = self._send("post")
-        return self._ask(lambda client: send(client, f"{self.root}/batches/{id}/cancel"), self._state)
+        return self._ask(self._send("POST", f"/batches/{id}/cancel"), self._state)
 
     def recent(self) -> Iterator[State]:
         """The batches of the last days, the newest first."""
-        send, after = self._send("get"), ""
+        after = ""
         for _ in range(_PAGES):
-            address = f"{self.root}/batches?limit={_PAGE}" + (f"&after={after}" if after else "")
-            page = self._ask(lambda client, at=address: send(client, at), lambda response: response.json())
+            asked = self._send("GET", f"/batches?limit={_PAGE}" + (f"&after={after}" if after else ""))
+            page = self._ask(asked, lambda response: response.json())
             listed = page.get("data") if isinstance(page, dict) else None
             states = [read_state(entry, self.secret) for entry in listed or [] if isinstance(entry, dict)]
             yield from (state for state in states if state.id)
@@ -161,9 +158,9 @@ class Account:
         """What the server says, as one printable line without the token."""
         return quote(text, self.secret)
 
-    def _send(self, method: str, **more: Any) -> Callable[[Any, str], Any]:
+    def _send(self, method: str, path: str, **more: Any) -> Callable[[Any], Any]:
         options = {"headers": self._headers, "timeout": self._endpoint.timeout, **more}
-        return lambda client, address: getattr(client, method)(address, **options)
+        return lambda client: client.request(method, self.root + path, **options)
 
     def _state(self, response: Any) -> State:
         return read_state(response.json(), self.secret, sure=True)
@@ -267,9 +264,7 @@ def _count(counts: Any, name: str) -> int:
 
 def _is_id(value: Any) -> bool:
     """Whether it can be part of an address as it is: it comes from outside."""
-    return (
-        isinstance(value, str) and 0 < len(value) <= 200 and re.fullmatch(r"[\w:-][\w.:-]*", value, re.A) is not None
-    )
+    return isinstance(value, str) and len(value) <= 200 and bool(re.fullmatch(r"[\w:-][\w.:-]*", value, re.ASCII))
 
 
 def _id(body: Any) -> str:

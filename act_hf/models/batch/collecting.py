@@ -59,7 +59,7 @@ def collect(
     failed = {key: problem for key, (problem, _) in problems.items() if key not in again}
     if not cancelled:
         alike = _refused_alike(answers, failed, requests)
-        if alike:
+        if alike and entry.attempt == 1:  # later ones hold what failed beside others that did not
             journal.taken(entry, list(requests))
             raise ACTError(alike.format(model=model.model, id=state.id))
         answers |= {key: Tally(calls=entry.attempt).answer(model.prices, failure=said) for key, said in failed.items()}

@@ -101,17 +101,19 @@ class Journal:
             beside = "SELECT count(DISTINCT number) FROM waiting JOIN batches USING (number) WHERE place = ?"
             (others,) = connection.execute(beside, (place,)).fetchone()
             cursor = connection.execute(
-                "INSERT INTO batches (place, model, digest, attempt, requests, beside, at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO batches (place, model, digest, attempt, requests, beside, at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (place, model, digest, attempt, len(keys), others, time.time()),
             )
             number = int(cursor.lastrowid or 0)
-            connection.executemany("INSERT INTO waiting VALUES (?, ?)", [(key, number) for key in keys])
+            _expect(connection, number, keys)
             return self._entry(connection, number, list(keys))
 
     def submitted(self, entry: Entry, id: str) -> None:
         """Writes under which id the server knows a batch."""
         with self._using() as connection:
             connection.execute("UPDATE batches SET id = ? WHERE number = ?", (id, entry.number))
+            _expect(connection, entry.number, entry.keys)  # another process may have taken it for lost meanwhile
 
     def taken(self, entry: Entry, keys: Collection[str]) -> None:
         """Writes that nothing more is expected of these requests of a batch. Its id stays known."""
@@ -126,8 +128,9 @@ class Journal:
             connection.execute("DELETE FROM waiting WHERE number = ?", (entry.number,))
 
     def _entry(self, connection: sqlite3.Connection, number: int, keys: Sequence[str]) -> Entry:
-        query = "SELECT number, digest, attempt, requests, beside, id FROM batches WHERE number = ?"
-        return Entry(*connection.execute(query, (number,)).fetchone(), keys=tuple(keys))
+        query = "SELECT digest, attempt, requests, beside, id FROM batches WHERE number = ?"
+        digest, attempt, requests, beside, id = connection.execute(query, (number,)).fetchone()
+        return Entry(number, digest, attempt, requests, beside, id, tuple(keys))
 
     @contextmanager
     def _using(self) -> Iterator[sqlite3.Connection]:
@@ -157,3 +160,7 @@ class Journal:
                 f"the journal of batches {str(self.path)!r} has layout {layout}, but this version of act_hf reads "
                 f"layout {_LAYOUT}; use the version that wrote it until its batches are taken"
             )
+
+
+def _expect(connection: sqlite3.Connection, number: int, keys: Collection[str]) -> None:
+    connection.executemany("INSERT OR IGNORE INTO waiting VALUES (?, ?)", [(key, number) for key in keys])

@@ -6,6 +6,7 @@ import hashlib
 import tempfile
 from collections import defaultdict
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -37,6 +38,9 @@ JOURNAL = "answers.sqlite.batches"
 
 _HALF = 0.5
 
+_VOID = ("failed", "cancelling", "cancelled")
+"""States of a batch that nobody would take up again."""
+
 
 @dataclass
 class BatchEndpoint:
@@ -58,20 +62,20 @@ class BatchEndpoint:
             the normal ones, of which half is counted.
         wait (`bool`, *optional*, defaults to `True`): whether to wait for the results. If not, what is not there yet
             raises [`Submitted`] once everything is submitted.
-        retries (`int`, *optional*, defaults to 2): how often requests that failed, expired or are in no file of results
-            go into a further, smaller batch before their rows fail. One that the server refused (400, 403, ...) does
-            not.
+        retries (`int`, *optional*, defaults to 2): how often requests that failed, expired or are in no file of
+            results go into a further, smaller batch before their rows fail. One that the server refused (400, 403,
+            ...) does not.
         max_requests (`int`, *optional*, defaults to 50,000): most requests in a batch, and rows of text in memory.
         max_bytes (`int`, *optional*, defaults to 200,000,000): most bytes of a file of requests.
         window (`str`, *optional*, defaults to `"24h"`): the time that the server is given.
-        poll (tuple of two `float`, *optional*, defaults to `(5, 120)`): seconds between one look at the batches and the
-            next, at first and at most.
-        journal (`str` or `Path`, *optional*): the file of what was submitted. Defaults to `answers.sqlite.batches` in
-            [`home`], beside the store.
+        poll (tuple of two `float`, *optional*, defaults to `(5, 120)`): seconds between one look at the batches and
+            the next, at first and at most.
+        journal (`str` or `Path`, *optional*): the file of what was submitted. Defaults to `answers.sqlite.batches`
+            beside the store that is used where none is named ([`home`]).
 
     Raises:
-        ACTError: for a wrong argument; while answering, when the server cannot be used, a batch fails as a whole, or it
-            was cancelled.
+        ACTError: for a wrong argument; while answering, when the server cannot be used, a batch fails as a whole, or
+            it was cancelled.
         Submitted: with `wait=False`.
     """
 
@@ -116,7 +120,7 @@ class BatchEndpoint:
         """Rows of text handed over at a time: what a file holds."""
         return self.max_requests
 
-    @property
+    @cached_property
     def prices(self) -> tuple[float, float] | None:
         """US dollars per million tokens read, and written, by batch; `None` where they are not known."""
         if self.endpoint.prices:
@@ -184,7 +188,9 @@ class BatchEndpoint:
                 self._pending[state.id] = state
                 left = {key: attempt for key, attempt in left.items() if key not in found.keys}
                 continue
-            requests = {key: asked[key] for key in found.keys}
+            requests = {key: asked[key] for key in found.keys if key in left}
+            # Two processes may have submitted the same: one answer will do.
+            journal.taken(found, [key for key in found.keys if key not in left])
             for answers, again in collect(self, account, journal, found, state, requests):
                 for key in answers:
                     left.pop(key, None)
@@ -218,7 +224,8 @@ class BatchEndpoint:
         self, requests: Mapping[str, Request], folder: Path, refused: dict[str, Answer]
     ) -> Iterator[tuple[Path, list[str]]]:
         """Files of requests that a batch may have, one at a time. Rows that cannot be sent go into `refused`."""
-        path, keys, size = folder / "requests.jsonl", [], 0
+        path, size = folder / "requests.jsonl", 0
+        keys: list[str] = []
         stream = path.open("wb")
         try:
             for key, request in requests.items():
@@ -299,11 +306,9 @@ class BatchEndpoint:
 
 def _marked(account: Account, journal: Journal, digest: str, place: str) -> State | None:
     """A batch at the server with this in it that the journal does not know and that can still give results."""
-    found = [
-        state for state in account.recent() if state.mark == digest and state.status not in ("failed", "cancelled")
-    ]
-    known = journal.known([state.id for state in found], place)
-    return next((state for state in found if state.id not in known), None)
+    found = {state.id: state for state in account.recent() if state.mark == digest and state.status not in _VOID}
+    known = journal.known(list(found), place)
+    return next((state for id, state in found.items() if id not in known), None)
 
 
 def _half(prices: tuple[float, float]) -> tuple[float, float]:
@@ -348,8 +353,8 @@ def _check_request(model: BatchEndpoint, request: Request) -> None:
 
     if isinstance(request, ScoreRequest) and request.exact:
         raise ACTError(
-            "by batch each row is asked once, and an exact score takes a request for every reply; use another strategy "
-            "(logit or likelihood instead of ppl), or leave out batch=True (--batch)"
+            "by batch each row is asked once, and an exact score takes a request for every reply; use another "
+            "strategy (logit or likelihood instead of ppl), or leave out batch=True (--batch)"
         )
     require_ability(model, request.ability, purpose="this request")
     if has_image(request.messages):

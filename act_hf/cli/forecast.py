@@ -144,8 +144,8 @@ def chosen(
 
     if server.batch:
         raise ACTError(
-            "plan and compare ask a few rows, and by batch that takes up to a day; leave out --batch here. Answers are "
-            "kept all the same, and by batch the rest costs half"
+            "plan and compare ask a few rows, and by batch that takes up to a day; leave out --batch here. Their "
+            "answers are kept, and by batch the rest costs half"
         )
     model, options = text, dict(more)
     head, _, last = text.rpartition(":")

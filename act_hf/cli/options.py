@@ -124,9 +124,11 @@ class ServerOptions:
         in_panel("Server", f"The environment variable with the API key. Default: {KEY}, where it is set."),
     ] = None
     batch: Annotated[
-        bool,
-        in_panel("Server", "Ask by batch: half the price, within a day. --base-url is the provider's.", "--batch"),
+        bool, in_panel("Server", "Ask by batch: half the price, within a day. Needs --base-url.", "--batch")
     ] = False
+    batch_requests: Annotated[int | None, in_panel("Server", "Most requests in a batch. Default: 50,000.", min=1)] = (
+        None
+    )
     no_wait: Annotated[
         bool,
         in_panel(
@@ -166,12 +168,14 @@ class ServerOptions:
         return ServerOptions().load(name) if is_encoder(name) else self.load(name, store)
 
     def _by_batch(self, store: Path | None) -> dict[str, Any]:
-        if self.no_wait and not self.batch:
-            raise ACTError("--no-wait is for --batch, which takes hours; give both or neither")
         if not self.batch:
+            for option, given in (("--no-wait", self.no_wait), ("--batch-requests", self.batch_requests)):
+                if given:
+                    raise ACTError(f"{option} is for a server that is asked by batch; give --batch too")
             return {}
         beside = None if store is None else store.with_name(f"{store.name}.batches")
-        return {"batch": True, "wait": False if self.no_wait else None, "journal": beside}
+        chosen = {"wait": False if self.no_wait else None, "max_requests": self.batch_requests, "journal": beside}
+        return {"batch": True, **chosen}
 
     def _prices(self) -> tuple[float, float] | None:
         if (self.price_in is None) != (self.price_out is None):

@@ -209,10 +209,17 @@ def add_votes(
     }
     _warn_of_annotators(dataset, models)
     shown, failed = dataset.select_columns(list(task.columns)), {}
-    for name, annotator in annotators.items():
-        labelled = _labelled(shown, annotator, batch_size, progress=f"vote ({name})")
-        dataset = _with_ballots(dataset, labelled, name, probable=annotator.chooses)
-        failed[name] = columns.count_failed(labelled)
+    with asked_ahead(
+        shown,
+        lambda batch: [annotator(batch) for annotator in annotators.values()],
+        list(models.values()),
+        usage=usage,
+        batch_size=batch_size or max(rows_at_once(model, task) for model in models.values()),
+    ):
+        for name, annotator in annotators.items():
+            labelled = _labelled(shown, annotator, batch_size, progress=f"vote ({name})")
+            dataset = _with_ballots(dataset, labelled, name, probable=annotator.chooses)
+            failed[name] = columns.count_failed(labelled)
     return add_record(
         dataset,
         "vote",
@@ -240,9 +247,7 @@ def _warn_of_annotators(dataset: Dataset, models: Mapping[str, Model]) -> None:
 def _labelled(dataset: Dataset, annotator: Annotator, batch_size: int | None, *, progress: str) -> Dataset:
     features = columns.column_features(annotator.task, LABELLED)
     rows = batch_size or rows_at_once(annotator.model, annotator.task)
-    usage = annotator.usage
-    with asked_ahead(dataset, annotator, [annotator.model], usage=usage, batch_size=rows):
-        return columns.map_columns(dataset, annotator, features, batch_size=rows, progress=progress, usage=usage)
+    return columns.map_columns(dataset, annotator, features, batch_size=rows, progress=progress, usage=annotator.usage)
 
 
 def _with_ballots(dataset: Dataset, labelled: Dataset, name: str, *, probable: bool) -> Dataset:

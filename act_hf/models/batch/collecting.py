@@ -75,7 +75,11 @@ def collect(
 def _why_failed(model: BatchEndpoint, state: State) -> str:
     said = "; ".join(state.errors[:3]) or "it does not say why"
     more = f" (and {len(state.errors) - 3} more)" if len(state.errors) > 3 else ""
-    hint = "; give a smaller max_requests=, or come back when other batches have ended" if state.limited else ""
+    hint = (
+        "; give a smaller max_requests= (--batch-requests), or come back when other batches have ended"
+        if state.limited
+        else ""
+    )
     return (
         f"the server took nothing of {state.id} of {model.model}: {said}{more}{hint}. The same call submits it again"
     )

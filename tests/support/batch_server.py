@@ -60,8 +60,8 @@ class BatchServer(Server):
         hold (`bool`): batches stay in progress until this is set to `False`.
         fail (function, *optional*): for a request's text and the number of times it was submitted, the status and
             message of its failure, or `None`.
-        ends (sequence of `str`): how the first batches end, in the order of their making: `"completed"`, `"expired"` or
-            `"cancelled"` halfway, `"failed"` (by `errors`).
+        ends (sequence of `str`): how the first batches end, in the order of their making: `"completed"`, `"expired"`
+            or `"cancelled"` halfway, `"failed"` (by `errors`).
         errors (sequence of mappings): why a batch failed.
         spoil (function, *optional*): what becomes of the lines of a file of results.
         broken (list of `str`): what goes wrong with the next requests to a batch route, in the order of their arrival:
@@ -206,7 +206,10 @@ class BatchServer(Server):
         good = [one for one in results if one["response"]["status_code"] == 200]
         bad = [one for one in results if one["response"]["status_code"] != 200]
         if end == "expired":
-            late = {"code": "batch_expired", "message": "This request could not be executed before the window expired."}
+            late = {
+                "code": "batch_expired",
+                "message": "This request could not be executed before the window expired.",
+            }
             bad += [_result_line(one, error=late) for one in requests[len(done) :]]
         batch.status, batch.counts = end, (len(requests), len(good), len(bad))
         # In another order than they were asked in.

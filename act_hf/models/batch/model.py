@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections import defaultdict
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,7 +205,7 @@ class BatchEndpoint:
             journal.drop(entry)
             return None
         journal.submitted(entry, state.id)
-        return Entry(entry.number, entry.digest, entry.attempt, entry.requests, entry.beside, state.id, entry.keys)
+        return replace(entry, id=state.id)
 
     def _send(
         self, journal: Journal, account: Account, left: Mapping[str, tuple[Request, int]]

@@ -161,7 +161,7 @@ class TestEnds:
         with BatchServer(ends=["expired"] * 3) as server:
             answers = answers_of(batched(server), chats(20))
         assert server.stats()["submitted"] == [20, 10, 5]
-        words = "the server gave no answer: This request could not be executed in the window."
+        words = "the server gave no answer: This request could not be executed before the window expired."
         assert [failure for failure in said(answers) if failure] == [words] * 3
 
     def test_cancelled_keeps_what_is_finished_and_stops(self, tmp_path):

@@ -136,4 +136,4 @@ def test_each_option_reaches_the_model():
     assert isinstance(made, BatchEndpoint)
     assert (made.wait, made.max_requests, made.journal) == (False, 7, Path("kept/answers.batches"))
     assert made.prices == (0.5, 1.0)
-    assert ServerOptions(**there).load("m").wait
+    assert ServerOptions(base_url="http://a/v1", batch=True).load("m").wait

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -35,7 +36,7 @@ from act_hf.models import load_model
 from act_hf.models.asking import LimitReached
 from act_hf.models.base import ChatRequest, Model
 from act_hf.models.batch import BatchEndpoint
-from act_hf.models.batch.lines import read_results, request_line
+from act_hf.models.batch.lines import Result, read_results, request_line
 from act_hf.models.deferred import Deferred, Submitted
 from act_hf.models.endpoint import Endpoint
 from act_hf.models.store import Store
@@ -552,12 +553,15 @@ class TestLimits:
         assert server.files == {}
 
 
+def results(entry: dict[str, Any]) -> list[Result]:
+    return list(read_results([io.BytesIO(json.dumps(entry).encode())], SECRET))
+
+
 class TestResults:
-    def test_what_is_no_result_is_left_out(self, tmp_path):
+    def test_what_is_no_result_is_left_out(self):
         good = {"custom_id": "a", "response": {"status_code": 200, "body": {"choices": []}}, "error": None}
         lines = [b"not JSON", b"[1]", b'{"custom_id": 3}', json.dumps(good).encode(), b'{"custom_id": "b", "respo']
-        (tmp_path / "f").write_bytes(b"\n".join(lines))
-        assert [one.key for one in read_results([tmp_path / "f"], None)] == ["a"]
+        assert [one.key for one in read_results([io.BytesIO(b"\n".join(lines))], None)] == ["a"]
 
     @pytest.mark.parametrize(
         "entry",
@@ -570,14 +574,12 @@ class TestResults:
             {"error": {"message": {"a": 1}}, "response": [1]},
         ],
     )
-    def test_any_json_at_all_is_a_problem(self, tmp_path, entry):
-        (tmp_path / "f").write_text(json.dumps({"custom_id": "a", **entry}))
-        (result,) = read_results([tmp_path / "f"], None)
+    def test_any_json_at_all_is_a_problem(self, entry):
+        (result,) = results({"custom_id": "a", **entry})
         assert result.problem.isprintable()
         assert not result.final
 
-    def test_the_servers_words_are_printable_and_without_the_token(self, tmp_path):
+    def test_the_servers_words_are_printable_and_without_the_token(self):
         error = {"message": f"bad \x1b[31m key {SECRET}\nnow"}
-        (tmp_path / "f").write_text(json.dumps({"custom_id": "a", "error": error}))
-        (result,) = read_results([tmp_path / "f"], SECRET)
+        (result,) = results({"custom_id": "a", "error": error})
         assert result.problem == "the server gave no answer: bad [31m key *** now"

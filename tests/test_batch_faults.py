@@ -164,19 +164,38 @@ class TestEnds:
         words = "the server gave no answer: This request could not be executed before the window expired."
         assert [failure for failure in said(answers) if failure] == [words] * 3
 
-    def test_cancelled_keeps_what_is_finished_and_stops(self, tmp_path):
+    def test_cancelled_while_it_waits_keeps_what_is_finished_and_stops(self, tmp_path):
+        with BatchServer(tops=tops_of(EMOTIONS.labels), ends=["cancelled", "cancelled"]) as server:
+            model = batched(server, max_requests=10)
+            with pytest.raises(ACTError, match=r"batch_1 of m was cancelled with 5 of 10 requests answered"):
+                annotate(rows(20), EMOTIONS, model, store=tmp_path / "s")
+            labelled = annotate(rows(20), EMOTIONS, model, store=tmp_path / "s")
+        assert server.stats()["submitted"] == [10, 10, 5, 5]
+        assert labelled[FAILURE][:] == [None] * 20
+
+    def test_what_was_cancelled_before_is_made_up_for(self, tmp_path):
         with BatchServer(tops=tops_of(EMOTIONS.labels), hold=True) as server:
             model = batched(server, wait=False)
             with pytest.raises(Submitted):
                 annotate(rows(20), EMOTIONS, model, store=tmp_path / "s")
             assert model.cancel() == ["batch_1"]
-            with pytest.raises(ACTError, match=r"batch_1 of m was cancelled with 10 of 20 requests answered"):
+            with pytest.raises(Submitted, match=r"asked by batch: batch_2 \(validating, 0 of 10\)"):
                 annotate(rows(20), EMOTIONS, model, store=tmp_path / "s")
-            assert model.cancel() == []
             server.hold = False
             labelled = annotate(rows(20), EMOTIONS, batched(server), store=tmp_path / "s")
+            assert model.cancel() == []
         assert server.stats()["submitted"] == [20, 10]
         assert labelled[FAILURE][:] == [None] * 20
+
+    def test_of_many_that_failed_together_one_is_complained_of(self, tmp_path):
+        errors = [{"code": "billing_hard_limit_reached", "message": "Billing hard limit has been reached."}]
+        with BatchServer(tops=tops_of(EMOTIONS.labels), ends=["failed"] * 3, errors=errors) as server:
+            with pytest.raises(ACTError, match=r"nothing of batch_1 of m: Billing hard limit has been reached\."):
+                annotate(rows(15), EMOTIONS, batched(server, max_requests=5), store=tmp_path / "s")
+            assert waiting_rows() == 0
+            labelled = annotate(rows(15), EMOTIONS, batched(server, max_requests=5), store=tmp_path / "s")
+        assert server.stats()["submitted"] == [5] * 6
+        assert labelled[FAILURE][:] == [None] * 15
 
     def test_a_batch_that_failed_says_why_and_is_submitted_anew(self, tmp_path):
         errors = [

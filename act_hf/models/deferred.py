@@ -40,7 +40,7 @@ class Deferred(Protocol):
         """Waits until everything that was submitted has ended. Raises [`Submitted`] when it is not to wait."""
 
     def forget(self) -> None:
-        """Forgets which requests failed for good: until then they are not asked again."""
+        """Forgets which requests failed for good: until then, within a call, they are not asked again."""
 
     def dearest(self, request: Request) -> float | None:
         """No less US dollars than a request will cost; `None` where that is not known."""

@@ -14,7 +14,7 @@ from act_hf.models.endpoint.retry import Again, Refused, diagnose, message_in, p
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from typing import BinaryIO
 
     from act_hf.models.endpoint import Endpoint
 
@@ -85,18 +85,13 @@ class Account:
         self.secret = secret
         self._headers = {"authorization": f"Bearer {secret}"} if secret else {}
 
-    def upload(self, path: Path) -> str:
+    def upload(self, requests: BinaryIO) -> str:
         """Sends a file of requests. Returns its id."""
 
         def send(client: Any) -> Any:
-            with path.open("rb") as stream:
-                return client.post(
-                    f"{self.root}/files",
-                    data={"purpose": "batch"},
-                    files={"file": (path.name, stream, "application/jsonl")},
-                    headers=self._headers,
-                    timeout=self._endpoint.timeout,
-                )
+            requests.seek(0)
+            sent = {"file": ("requests.jsonl", requests, "application/jsonl")}
+            return self._send("POST", "/files", data={"purpose": "batch"}, files=sent)(client)
 
         return self._ask(send, lambda response: _id(response.json()))
 
@@ -139,8 +134,8 @@ class Account:
                 return
             after = states[-1].id
 
-    def download(self, file: str, path: Path) -> None:
-        """Writes a file of results to `path`."""
+    def download(self, file: str, results: BinaryIO) -> None:
+        """Writes a file of results, in place of what `results` holds."""
 
         def send(client: Any) -> Any:
             address = f"{self.root}/files/{file}/content"
@@ -148,8 +143,9 @@ class Account:
                 if response.status_code >= 400:
                     response.read()
                     return response
-                with path.open("wb") as stream:
-                    stream.writelines(response.iter_bytes())
+                results.seek(0)
+                results.truncate()
+                results.writelines(response.iter_bytes())
             return response
 
         self._ask(send, lambda response: None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from pathlib import Path
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from act_hf.errors import ACTError
@@ -15,6 +15,7 @@ from act_hf.models.endpoint.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from typing import BinaryIO
 
     from act_hf.models.base import Answer, Request
     from act_hf.models.batch.account import Account, State
@@ -35,41 +36,52 @@ def collect(
     entry: Entry,
     state: State,
     requests: Mapping[str, Request],
+    *,
+    watched: bool,
 ) -> Iterator[tuple[dict[str, Answer], list[str]]]:
     """
-    Takes what a batch that has ended holds for `requests`, by key.
+    Takes what a batch that has ended holds for `requests`, by key. `watched` says whether this call has waited for it:
+    a batch that somebody cancels meanwhile ends the call, and one that was cancelled before is made up for.
 
     Yields:
         `tuple`: the answers, failures for good among them, and the keys of requests to ask again. When the next one is
         asked for, they are taken for stored.
 
     Raises:
-        ACTError: when the batch failed as a whole, was cancelled before it was finished, or all its requests were
-            refused alike. What it did answer has been yielded, and nothing more is expected of it.
+        ACTError: when the batch failed as a whole, was cancelled meanwhile, or all its requests were refused alike.
+            What it did answer has been yielded, and nothing more is expected of it.
     """
     if state.status == "failed":
         journal.drop(entry)
         if not (state.limited and entry.beside):  # what stood in its way then has ended by now
+            _drop_failed(account, journal)
             raise ACTError(_why_failed(model, state))
         yield {}, []
         return
     answers, problems = _read(model, account, entry, state, requests)
     cancelled = state.status == "cancelled"
-    again = [key for key, (_, final) in problems.items() if not final and entry.attempt <= model.retries]
+    tries = entry.attempt <= model.retries or cancelled
+    again = [key for key, (_, final) in problems.items() if not final and tries]
     failed = {key: problem for key, (problem, _) in problems.items() if key not in again}
-    if not cancelled:
-        alike = _refused_alike(answers, failed, requests)
-        if alike and entry.attempt == 1:  # later ones hold what failed beside others that did not
-            journal.taken(entry, list(requests))
-            raise ACTError(alike.format(model=model.model, id=state.id))
-        answers |= {key: Tally(calls=entry.attempt).answer(model.prices, failure=said) for key, said in failed.items()}
+    alike = _refused_alike(answers, failed, requests)
+    if alike and entry.attempt == 1:  # later ones hold what failed beside others that did not
+        journal.taken(entry, list(requests))
+        raise ACTError(alike.format(model=model.model, id=state.id))
+    answers |= {key: Tally(calls=entry.attempt).answer(model.prices, failure=said) for key, said in failed.items()}
     yield answers, again
     journal.taken(entry, list(requests))
-    if cancelled and problems:
+    if cancelled and watched and again:
         raise ACTError(
             f"{state.id} of {model.model} was cancelled with {len(answers):,} of {len(requests):,} requests answered, "
             "which are kept; the same call submits the others again"
         )
+
+
+def _drop_failed(account: Account, journal: Journal) -> None:
+    """Expects nothing of the others that failed: they were submitted together, and would be complained of in turn."""
+    for entry in journal.open(account.root):
+        if entry.id and account.look(entry.id).status == "failed":
+            journal.drop(entry)
 
 
 def _why_failed(model: BatchEndpoint, state: State) -> str:
@@ -92,9 +104,9 @@ def _read(
     answers: dict[str, Answer] = {}
     problems: dict[str, tuple[str, bool]] = dict.fromkeys(requests, (_MISSING, False))
     strange = 0
-    with tempfile.TemporaryDirectory(prefix="act_hf_batch_") as folder:
-        paths = [_downloaded(account, file, Path(folder) / str(i)) for i, file in enumerate(state.files)]
-        for result in read_results(paths, account.secret):
+    with ExitStack() as opened:
+        files = [_downloaded(account, file, opened.enter_context(tempfile.TemporaryFile())) for file in state.files]
+        for result in read_results(files, account.secret):
             if result.key not in requests:
                 strange += 1
             elif result.key not in answers:  # the first answer counts, whatever else a file says of the request
@@ -126,11 +138,11 @@ def _sort(
         problems[result.key] = (str(problem), True)
 
 
-def _downloaded(account: Account, file: str, path: Path) -> Path:
-    account.download(file, path)
-    if not whole(path):
-        account.download(file, path)  # once more; what is missing then is missing
-    return path
+def _downloaded(account: Account, id: str, file: BinaryIO) -> BinaryIO:
+    account.download(id, file)
+    if not whole(file):
+        account.download(id, file)  # once more; what is missing then is missing
+    return file
 
 
 def _refused_alike(answers: Mapping[str, Answer], failed: Mapping[str, str], requests: Mapping[str, Request]) -> str:

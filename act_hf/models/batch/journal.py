@@ -67,7 +67,14 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def open(self, keys: Sequence[str], place: str) -> list[Entry]:
+    def open(self, place: str) -> list[Entry]:
+        """The batches at `place` that were not wholly taken, without their keys."""
+        query = "SELECT number FROM batches WHERE place = ? AND number IN (SELECT number FROM waiting) ORDER BY number"
+        with self._using() as connection:
+            numbers = [number for (number,) in connection.execute(query, (place,))]
+            return [self._entry(connection, number, ()) for number in numbers]
+
+    def holding(self, keys: Sequence[str], place: str) -> list[Entry]:
         """The batches at `place` with any of `keys` still to be taken, in the order in which they were submitted."""
         found: dict[int, list[str]] = {}
         with self._using() as connection:
@@ -82,12 +89,6 @@ class Journal:
                 for key, number in rows:
                     found.setdefault(number, []).append(key)
             return [self._entry(connection, number, found[number]) for number in sorted(found)]
-
-    def open_ids(self, place: str) -> list[str]:
-        """The ids of all batches at `place` that were not wholly taken."""
-        query = "SELECT id FROM batches WHERE place = ? AND id IS NOT NULL AND number IN (SELECT number FROM waiting)"
-        with self._using() as connection:
-            return [id for (id,) in connection.execute(f"{query} ORDER BY number", (place,))]
 
     def known(self, ids: Collection[str], place: str) -> set[str]:
         """Which of `ids` are in the journal, taken or not."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from act_hf.models.base import ChatRequest
@@ -17,6 +16,7 @@ from act_hf.models.endpoint.wire import meter, read_reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
 
     from act_hf.models.base import Answer, Request
     from act_hf.models.endpoint import Endpoint
@@ -90,17 +90,17 @@ class Result:
     final: bool = False
 
 
-def read_results(paths: Iterable[Path], secret: str | None) -> Iterator[Result]:
+def read_results(files: Iterable[BinaryIO], secret: str | None) -> Iterator[Result]:
     """The results in files of them. A line that is none, as where a file is cut off, is left out."""
-    for path in paths:
-        with path.open("rb") as stream:
-            for line in stream:
-                try:
-                    entry = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if isinstance(entry, dict) and isinstance(entry.get("custom_id"), str):
-                    yield _result(entry, secret)
+    for file in files:
+        file.seek(0)
+        for line in file:
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(entry, dict) and isinstance(entry.get("custom_id"), str):
+                yield _result(entry, secret)
 
 
 def _result(entry: dict[str, Any], secret: str | None) -> Result:
@@ -114,12 +114,12 @@ def _result(entry: dict[str, Any], secret: str | None) -> Result:
     return Result(key, problem=answered + (f": {said}" if said else ""), final=status in _FINAL)
 
 
-def whole(path: Path) -> bool:
+def whole(file: BinaryIO) -> bool:
     """Whether a file of results ends where a line ends."""
-    with path.open("rb") as stream:
-        last = b""
-        for line in stream:
-            last = line
+    file.seek(0)
+    last = b""
+    for line in file:
+        last = line
     if not last or last.endswith(b"\n"):
         return True
     try:

@@ -27,6 +27,7 @@ from act_hf.models.store import home, request_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from typing import BinaryIO
 
     from act_hf.models.base import Answer, Request
     from act_hf.models.batch.account import State
@@ -74,8 +75,8 @@ class BatchEndpoint:
             beside the store that is used where none is named ([`home`]).
 
     Raises:
-        ACTError: for a wrong argument; while answering, when the server cannot be used, a batch fails as a whole, or
-            it was cancelled.
+        ACTError: for a wrong argument; while answering, when the server cannot be used, a batch fails as a whole, or it
+            is cancelled meanwhile.
         Submitted: with `wait=False`.
     """
 
@@ -91,6 +92,7 @@ class BatchEndpoint:
 
     def __post_init__(self) -> None:
         self._pending: dict[str, State] = {}
+        self._watched: set[str] = set()
         self._failed: dict[str, Answer] = {}
         _check(self)
 
@@ -98,7 +100,7 @@ class BatchEndpoint:
         return {argument.name: getattr(self, argument.name) for argument in fields(self)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _pending={}, _failed={})
+        self.__dict__.update(state, _pending={}, _watched=set(), _failed={})
 
     @property
     def name(self) -> str:
@@ -159,6 +161,7 @@ class BatchEndpoint:
                     yield answers
                 self.settle()
         finally:
+            self.forget()
             self._failed = known
 
     def submit(self, requests: Sequence[Request]) -> Iterator[dict[int, Answer]]:
@@ -179,7 +182,7 @@ class BatchEndpoint:
         yield known
         left = {key: 1 for key in asked if key not in known}  # the attempt that is next
         journal, account, place = self._journal(), self._account(), _root(self.endpoint)
-        for entry in journal.open(list(left), place):
+        for entry in journal.holding(list(left), place):
             found = entry if entry.id else self._lost(journal, account, entry)
             if found is None:
                 continue
@@ -191,10 +194,12 @@ class BatchEndpoint:
             requests = {key: asked[key] for key in found.keys if key in left}
             # Two processes may have submitted the same: one answer will do.
             journal.taken(found, [key for key in found.keys if key not in left])
-            for answers, again in collect(self, account, journal, found, state, requests):
+            cancelled = state.status == "cancelled"
+            watched = state.id in self._watched
+            for answers, again in collect(self, account, journal, found, state, requests, watched=watched):
                 for key in answers:
                     left.pop(key, None)
-                left |= dict.fromkeys(again, found.attempt + 1)
+                left |= dict.fromkeys(again, found.attempt + (not cancelled))
                 yield answers
         yield from self._send(journal, account, {key: (asked[key], attempt) for key, attempt in left.items()})
 
@@ -213,39 +218,33 @@ class BatchEndpoint:
         refused: dict[str, Answer] = {}
         for attempt in sorted({attempt for _, attempt in left.values()}):
             these = {key: request for key, (request, number) in left.items() if number == attempt}
-            with tempfile.TemporaryDirectory(prefix="act_hf_batch_") as folder:
-                for path, keys in self._files(these, Path(folder), refused):
-                    state = self._submit_file(journal, account, path, keys, attempt)
-                    self._pending[state.id] = state
-                    path.unlink()
+            for file, keys in self._files(these, refused):
+                state = self._submit_file(journal, account, file, keys, attempt)
+                self._pending[state.id] = state
         yield refused
 
     def _files(
-        self, requests: Mapping[str, Request], folder: Path, refused: dict[str, Answer]
-    ) -> Iterator[tuple[Path, list[str]]]:
+        self, requests: Mapping[str, Request], refused: dict[str, Answer]
+    ) -> Iterator[tuple[BinaryIO, list[str]]]:
         """Files of requests that a batch may have, one at a time. Rows that cannot be sent go into `refused`."""
-        path, size = folder / "requests.jsonl", 0
-        keys: list[str] = []
-        stream = path.open("wb")
-        try:
+        # A file without a name: when the process is killed, no rows are left lying about.
+        with tempfile.TemporaryFile() as file:
+            keys: list[str] = []
             for key, request in requests.items():
                 try:
                     line = self._line(key, request)
                 except Refused as problem:
                     refused[key] = Tally().answer(self.prices, failure=str(problem))
                     continue
-                if keys and (len(keys) == self.max_requests or size + len(line) > self.max_bytes):
-                    stream.close()
-                    yield path, keys
-                    stream, keys, size = path.open("wb"), [], 0
-                stream.write(line)
+                if keys and (len(keys) == self.max_requests or file.tell() + len(line) > self.max_bytes):
+                    yield file, keys
+                    file.seek(0)
+                    file.truncate()
+                    keys = []
+                file.write(line)
                 keys.append(key)
-                size += len(line)
-            stream.close()
             if keys:
-                yield path, keys
-        finally:
-            stream.close()
+                yield file, keys
 
     def _line(self, key: str, request: Request) -> bytes:
         line = request_line(self.endpoint, key, request)
@@ -255,14 +254,16 @@ class BatchEndpoint:
             )
         return line
 
-    def _submit_file(self, journal: Journal, account: Account, path: Path, keys: list[str], attempt: int) -> State:
+    def _submit_file(
+        self, journal: Journal, account: Account, requests: BinaryIO, keys: list[str], attempt: int
+    ) -> State:
         place = _root(self.endpoint)
         digest = hashlib.sha256("\n".join([*sorted(keys), str(attempt)]).encode()).hexdigest()
         # A journal can be lost, and the mark at the server is not.
         state = _marked(account, journal, digest, place)
         entry = journal.intend(keys, place=place, model=self.name, digest=digest, attempt=attempt)
         if state is None:
-            file = account.upload(path)
+            file = account.upload(requests)
             state = account.create(
                 file, digest, window=self.window, adopt=lambda: _marked(account, journal, digest, place)
             )
@@ -271,17 +272,17 @@ class BatchEndpoint:
 
     def settle(self) -> None:
         """Waits until everything that was submitted has ended; see [`Deferred.settle`]."""
-        if self._pending and not self.wait:
-            pending = list(self._pending.values())
-            self._pending.clear()
-            raise Submitted(f"{self.model} was asked by batch: {told(pending)}; the same call takes what has ended")
-        if self._pending:
-            wait_for(self._account(), self._pending, poll=self.poll)
-        self._pending.clear()
+        pending, self._pending = self._pending, {}
+        if pending and not self.wait:
+            said = told(pending.values())
+            raise Submitted(f"{self.model} was asked by batch: {said}; the same call takes what has ended")
+        if pending:
+            self._watched |= pending.keys()
+            wait_for(self._account(), pending, poll=self.poll)
 
     def forget(self) -> None:
-        """Forgets which requests failed for good."""
-        self._failed.clear()
+        """Forgets what it knew of this call; see [`Deferred.forget`]."""
+        self._failed, self._pending, self._watched = {}, {}, set()
 
     def cancel(self) -> list[str]:
         """
@@ -292,7 +293,8 @@ class BatchEndpoint:
             `list` of `str`: the ids of the batches that had not ended.
         """
         account = self._account()
-        running = [id for id in self._journal().open_ids(_root(self.endpoint)) if not account.look(id).ended]
+        known = [entry.id for entry in self._journal().open(account.root) if entry.id]
+        running = [id for id in known if not account.look(id).ended]
         for id in running:
             account.cancel(id)
         return running

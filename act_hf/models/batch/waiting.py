@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from act_hf.models.batch.account import Silent
@@ -63,7 +64,7 @@ def counted(states: Collection[State]) -> str:
 
 def told(states: Collection[State]) -> str:
     """Batches by id, each with how it stands with it."""
-    shown = [_told(state) for state in list(states)[:_NAMED]]
+    shown = [_told(state) for state in islice(states, _NAMED)]
     return ", ".join(shown) + (f" and {len(states) - _NAMED} more" if len(states) > _NAMED else "")
 
 

@@ -75,8 +75,8 @@ class BatchEndpoint:
             beside the store that is used where none is named ([`home`]).
 
     Raises:
-        ACTError: for a wrong argument; while answering, when the server cannot be used, a batch fails as a whole, or it
-            is cancelled meanwhile.
+        ACTError: for a wrong argument; while answering, when the server cannot be used, a batch fails as a whole, or
+            it is cancelled meanwhile.
         Submitted: with `wait=False`.
     """
 

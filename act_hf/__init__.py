@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from act_hf.models import load_model
     from act_hf.models.asking import LimitReached, Usage
     from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest
+    from act_hf.models.batch import BatchEndpoint
+    from act_hf.models.deferred import Submitted
     from act_hf.models.encoder import EncoderModel
     from act_hf.models.endpoint import Endpoint
     from act_hf.models.local import LocalModel
@@ -56,6 +58,8 @@ _HOME = {
     "act_hf.models.base": ("Model", "ChatRequest", "ScoreRequest", "Answer"),
     "act_hf.models.local": ("LocalModel",),
     "act_hf.models.endpoint": ("Endpoint",),
+    "act_hf.models.batch": ("BatchEndpoint",),
+    "act_hf.models.deferred": ("Submitted",),
     "act_hf.models.recorded": ("Recorded",),
     "act_hf.models.encoder": ("EncoderModel",),
     "act_hf.models.store": ("Store",),
@@ -96,6 +100,7 @@ __all__ = [
     "ACTTrainer",
     "Annotator",
     "Answer",
+    "BatchEndpoint",
     "ChatRequest",
     "Comparison",
     "Critic",
@@ -115,6 +120,7 @@ __all__ = [
     "ScoreRequest",
     "Store",
     "Table",
+    "Submitted",
     "TargetCheck",
     "Task",
     "Usage",

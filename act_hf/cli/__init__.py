@@ -23,13 +23,13 @@ from act_hf.errors import ACTError
 
 
 MISTAKE, LIMIT, STOPPED = 2, 3, 130
-"""Exit statuses: of a mistake by the user, at `--max-calls` or `--max-cost`, and after Ctrl-C."""
+"""Exit statuses: of a mistake by the user; at `--max-calls` or `--max-cost`, or with `--no-wait`; after Ctrl-C."""
 
 app = typer.Typer(
     name="act-hf",
     help="A human-quality labelled data set out of a model-labelled one, for a fraction of the human work.",
     epilog="Start with: act-hf quickstart. Exit status: 1 where stop says no, 2 for a mistake, 3 at --max-calls or "
-    "--max-cost, 130 after Ctrl-C; after the last two, the same command goes on from there.",
+    "--max-cost and with --no-wait, 130 after Ctrl-C; after the last two, the same command goes on from there.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -101,8 +101,9 @@ def main() -> None:
 
 def _status(error: ACTError) -> int:
     from act_hf.models.asking import LimitReached
+    from act_hf.models.deferred import Submitted
 
-    return LIMIT if isinstance(error, LimitReached) else MISTAKE
+    return LIMIT if isinstance(error, LimitReached | Submitted) else MISTAKE
 
 
 def _quiet() -> None:

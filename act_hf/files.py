@@ -112,8 +112,8 @@ def write_dataset(dataset: Dataset, target: str | Path, *, overwrite: bool = Fal
 
     Args:
         dataset (`Dataset`): what to write.
-        target (`str` or `Path`): a `.parquet`, `.csv` or `.jsonl` file, `hf://user/name` for the Hub (private, where it
-            is not there; see [`push_dataset`]), else a folder.
+        target (`str` or `Path`): a `.parquet`, `.csv` or `.jsonl` file, `hf://user/name` for the Hub (private, where
+            it is not there; see [`push_dataset`]), else a folder.
         overwrite (`bool`, *optional*, defaults to `False`): replaces what is there.
 
     Raises:

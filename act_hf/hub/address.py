@@ -15,7 +15,9 @@ DEFAULT = "default"
 FORM = f"{HUB}user/name, with @revision and then :configuration where they are meant"
 
 # No git reference and no configuration has a colon; a reference may have slashes (refs/pr/1).
-_ADDRESS = re.compile(r"(?:hf://)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([^:\s]+))?(?::([^:/\\<>|?*\s]+))?", re.ASCII)
+_ADDRESS = re.compile(
+    r"(?:hf://)?([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([^:\s]+))?(?::([^:/\\<>|?*\s]+))?", re.ASCII
+)
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 TAGS = ("act_hf", "human-review")
 _SIZES = ((10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "100K<n<1M"), (10**7, "1M<n<10M"))
 _NOTE = 1000
-_PROJECT = "https://github.com/act-hf/act_hf"
+PROJECT = "https://github.com/act-hf/act_hf"
+_DONE = {"annotate": "annotated by", "vote": "labelled for the panel by", "criticize": "criticized by"}
 _HIDDEN = ("rows", "failed", "selected", "allocation")
 """Facts of a draw that stand elsewhere, or take too much room."""
 
@@ -67,13 +68,17 @@ def section_of(report: Report | None, place: Place, address: Address, *, picture
     """
     where = f"split `{place.split}` of the configuration {escaped(place.config)}"
     lines = [f"## How the labels of {where} were made" if report else f"## The {where}", ""]
-    lines += [f"Written by [act_hf]({_PROJECT}). ε̂ is a critic's estimate that a label is wrong.", ""] if report else []
+    lines += [f"Written by [act_hf]({PROJECT}). ε̂ is a critic's estimate that a label is wrong.", ""] if report else []
     lines += table([("rows", f"{rows:,}"), *(_facts(report) if report else ())])
     if report is not None:
         lines += ["", *(f"- {escaped(note, longest=_NOTE)}" for note in report.notes)] if report.notes else []
         if picture is not None:
             lines += ["", f"![{escaped(picture)}]({quote(place.picture)})"]
-        lines += ["", "The commands that reproduce it. Models behind a server need its address too (`--base-url`).", ""]
+        lines += [
+            "",
+            "The commands that reproduce it. Models behind a server need its address too (`--base-url`).",
+            "",
+        ]
         lines += shell_block(reproducing(report.records, "INPUT", str(address)))
     return "\n".join(lines)
 
@@ -109,10 +114,8 @@ def task_of(dataset: Dataset) -> Task | None:
 def _facts(report: Report) -> Iterator[tuple[str, str]]:
     yield "labels", ", ".join(escaped(label) for label in report.task["labels"])
     for record in report.records:
-        if record["stage"] in ("annotate", "vote", "criticize"):
-            yield {"annotate": "annotated by", "vote": "voted on by", "criticize": "criticized by"}[record["stage"]], (
-                _model(record)
-            )
+        if record["stage"] in _DONE:
+            yield _DONE[record["stage"]], _model(record)
     for record in report.records:
         if record["stage"] == "sample":
             facts = {name: value for name, value in record.items() if name not in (*_HIDDEN, "stage", "versions")}
@@ -142,7 +145,8 @@ def _reviewed(report: Report) -> Iterator[tuple[str, str]]:
     review = report.review
     if review.selected or review.answered:
         who = f"simulated, not by people: {escaped(review.simulated)}" if review.simulated else _people(report)
-        yield "reviewed", f"{review.answered:,} of {review.selected:,} rows drawn ({who}); {review.corrected:,} corrected"
+        done = f"{review.answered:,} of {review.selected:,} rows drawn"
+        yield "reviewed", f"{done} ({who}); {review.corrected:,} corrected"
     if report.agreement is not None:
         agreement = report.agreement
         same = 1 - agreement.disagreeing / agreement.pairs
@@ -176,6 +180,5 @@ def _costs(report: Report) -> Iterator[tuple[str, str]]:
         if usage:
             tokens = usage["tokens_in"] + usage["tokens_out"]
             price = "" if usage.get("cost") is None else f", ${usage['cost']:.4f}"
-            yield f"cost of {escaped(record['stage'])}", (
-                f"{usage['requests']:,} requests, {tokens:,} tokens, {usage['seconds']:.0f} s of the model{escaped(price)}"
-            )
+            asked = f"{usage['requests']:,} requests, {tokens:,} tokens, {usage['seconds']:.0f} s of the model"
+            yield f"cost of {escaped(record['stage'])}", asked + escaped(price)

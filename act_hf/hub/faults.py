@@ -48,8 +48,8 @@ def explained(doing: str, address: Address, *, kind: str = "data set") -> Iterat
     """
     import httpx2
     from huggingface_hub.errors import (
-        HFValidationError,
         HfHubHTTPError,
+        HFValidationError,
         LocalEntryNotFoundError,
         LocalTokenNotFoundError,
         OfflineModeIsEnabled,
@@ -64,6 +64,11 @@ def explained(doing: str, address: Address, *, kind: str = "data set") -> Iterat
             raise
         # Not chained: the client's own words hold addresses that are signed for whoever reads them.
         raise ACTError(f"{doing} {str(address)!r}: {reason(cause, address, kind=kind)}") from None
+
+
+def new_token(address: Address) -> str:
+    """What to do with a token that may not write."""
+    return f"make one with write access to {address.owner!r} in your settings on the Hub"
 
 
 def status_of(error: BaseException | None) -> int | None:
@@ -94,9 +99,7 @@ def reason(error: Exception, address: Address, *, kind: str = "data set") -> str
     if status == 401:
         return f"the token is not valid; {LOGIN}" if known else f"there is no token; {LOGIN}"
     if status == 403:
-        return (
-            f"the token may not write there; make one with write access to {address.owner!r} in your settings on the Hub"
-        )
+        return f"the token may not write there; {new_token(address)}"
     if status is not None:
         said = printable(str(getattr(error, "server_message", None) or "")).strip()
         return f"the Hub answered {status}" + (f", {said}" if said else "")

@@ -73,7 +73,8 @@ class There:
     Args:
         metadata (`dict`): of the card.
         configs (`dict`): for each configuration, the patterns of the files of each split.
-        infos (`datasets.info.DatasetInfosDict`): the columns and splits of each configuration, where the card has them.
+        infos (`datasets.info.DatasetInfosDict`): the columns and splits of each configuration, where the card has
+            them.
     """
 
     metadata: Metadata
@@ -165,7 +166,8 @@ class There:
             place ([`Place`]): where the split lies.
             dataset (`Dataset`): its rows.
             shards (mapping of `str` to `int`): its files and their sizes.
-            old (mapping of `str` to `int`): the files that remain of the configuration's other splits, and their sizes.
+            old (mapping of `str` to `int`): the files that remain of the configuration's other splits, and their
+                sizes.
         """
         from datasets.info import DatasetInfosDict
         from datasets.utils.metadata import MetadataConfigs

@@ -100,7 +100,7 @@ def _with_entry(block: str, name: str, written: str) -> str:
             # A block ends where the next token begins: comments and blank lines between are not part of it.
             inside = block[key.start_mark.index : value.end_mark.index].splitlines(keepends=True)
             after = block[value.end_mark.index :]
-            kept = []
+            kept: list[str] = []
             while inside and (not inside[-1].strip() or inside[-1].startswith("#")):
                 kept.insert(0, inside.pop())
             first = after.splitlines(keepends=True)[0] if after and not kept and value.end_mark.column else ""

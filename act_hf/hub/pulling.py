@@ -49,10 +49,9 @@ def _commit(address: Address) -> str | None:
 
     with explained("cannot read", address):
         try:
-            sha: str = hub_api().repo_info(address.id, repo_type="dataset", revision=address.revision).sha
+            return str(hub_api().repo_info(address.id, repo_type="dataset", revision=address.revision).sha)
         except OfflineModeIsEnabled:  # what was loaded before can be loaded again
             return address.revision
-    return sha
 
 
 def _config(address: Address, revision: str | None) -> str:
@@ -114,4 +113,4 @@ def _unreadable(address: Address, error: Exception) -> ACTError:
         if isinstance(inner, httpx2.HTTPError | OfflineModeIsEnabled):
             return ACTError(f"cannot read the data set {str(address)!r}: {reason(inner, address)}")
         inner = inner.__cause__ or inner.__context__
-    return ACTError(f"cannot read the data set {str(address)!r}: {one_line(error.__cause__ or error)}")
+    return ACTError(f"cannot read the data set {str(address)!r}: {one_line(Exception(error.__cause__ or error))}")

@@ -39,15 +39,15 @@ def push_dataset(
     Pushes a data set to the Hub, with its types and records, and a section about its labels in its card.
 
     Everything goes into one commit: whoever loads the data set gets the old one or the new one. The files of the same
-    split and configuration are replaced; other splits and configurations, other files, and what others wrote in the card
-    stay. An interrupted push can be repeated, and sends no file of rows twice.
+    split and configuration are replaced; other splits and configurations, other files, and what others wrote in the
+    card stay. An interrupted push can be repeated, and sends no file of rows twice.
 
     Args:
         dataset (`Dataset`): what to push, as its split, or `"train"` where it is of none.
-        target (`str` or [`Address`]): `hf://user/name`, with `@branch` and then `:configuration` where they are meant. A
-            branch that is not there is made.
-        private (`bool`, *optional*, defaults to `True`): whether a data set that is not there yet is private. It holds the
-            names of those who reviewed (`act_responses`).
+        target (`str` or [`Address`]): `hf://user/name`, with `@branch` and then `:configuration` where they are meant.
+            A branch that is not there is made.
+        private (`bool`, *optional*, defaults to `True`): whether a data set that is not there yet is private. It holds
+            the names of those who reviewed (`act_responses`).
         create_pr (`bool`, *optional*, defaults to `False`): makes a pull request of it; nothing is replaced before
             somebody merges it.
         overwrite (`bool`, *optional*, defaults to `False`): replaces the split where it is there.
@@ -57,8 +57,8 @@ def push_dataset(
 
     Raises:
         ACTError: without a token that may write; where the split is there and `overwrite` is not given; where the
-            data set is public and `private` is not `False`; where the push would spoil other splits or hide other files;
-            when others push the same at the same time; and when the Hub cannot be reached.
+            data set is public and `private` is not `False`; where the push would spoil other splits or hide other
+            files; when others push the same at the same time; and when the Hub cannot be reached.
     """
     address = target if isinstance(target, Address) else parse_address(target)
     repository = Repository(address)
@@ -113,7 +113,7 @@ def check_push(
     repository.check_token()
     there = repository.private()
     repository.check_visible(private, there)
-    here = None if there is None else _snapshot_if_there(repository)
+    here = None if there is None else repository.snapshot_if_there()
     if here is None:
         return
     place, named = _place(address, split), _there(here, address)
@@ -121,19 +121,9 @@ def check_push(
         named.check(place, features, here.files, str(address))
     if named.has(place) and not (overwrite or create_pr):
         raise ACTError(
-            f"{str(address)!r} exists, with the split {place.split!r} of the configuration {place.config!r}; give another "
-            "name or configuration, or --overwrite to replace it"
+            f"{str(address)!r} exists, with the split {place.split!r} of the configuration {place.config!r}; give "
+            "another name or configuration, or --overwrite to replace it"
         )
-
-
-def _snapshot_if_there(repository: Repository) -> Snapshot | None:
-    """What the branch holds; `None` where it will be made."""
-    address = repository.address
-    if address.revision is None or address.in_pull_request:
-        return repository.snapshot()
-    with repository.explained("cannot look up"):
-        there = repository.has_branch()
-    return repository.snapshot() if there else None
 
 
 def _place(address: Address, split: object) -> Place:

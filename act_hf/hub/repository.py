@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError, printable
-from act_hf.hub.faults import MOVED, explained, hub_api, status_of
+from act_hf.hub.faults import MOVED, explained, hub_api, new_token, status_of
 
 
 if TYPE_CHECKING:
@@ -81,10 +81,7 @@ class Repository:
             who = self.api.whoami(cache=True)
         role = who.get("auth", {}).get("accessToken", {}).get("role")
         if role == "read":
-            raise ACTError(
-                f"cannot push to {str(self.address)!r}: the token may only read; make one with write access to "
-                f"{self.address.owner!r} in your settings on the Hub"
-            )
+            raise ACTError(f"cannot push to {str(self.address)!r}: the token may only read; {new_token(self.address)}")
 
     def check_visible(self, private: bool, there: bool | None) -> None:
         """Raises [`ACTError`] where it is there and others see it, or do not, against what was said."""
@@ -92,12 +89,12 @@ class Repository:
             return
         if private:
             raise ACTError(
-                f"{str(self.address)!r} is there and public, so everybody would read what is pushed; if that is meant, "
-                "say so: act-hf publish --public, or private=False"
+                f"{str(self.address)!r} is there and public, so everybody would read what is pushed; if it is meant, say "
+                "so: act-hf publish --public, or private=False"
             )
         raise ACTError(
-            f"{str(self.address)!r} is there and private; make it public in its settings on the Hub first, or leave out "
-            "--public"
+            f"{str(self.address)!r} is there and private; make it public in its settings on the Hub first, or leave "
+            "out --public"
         )
 
     def make(self, *, private: bool) -> None:
@@ -106,13 +103,12 @@ class Repository:
         with self.explained("cannot push to"):
             if not there:
                 self.api.create_repo(self.address.id, repo_type=self.kind, private=private, exist_ok=True)
-            if self.address.revision and not self.address.in_pull_request and not self.has_branch():
+            if self.address.revision and not self.address.in_pull_request and not self._has_branch():
                 self.api.create_branch(
                     self.address.id, branch=self.address.revision, repo_type=self.kind, exist_ok=True
                 )
 
-    def has_branch(self) -> bool:
-        """Whether the branch of the address is there."""
+    def _has_branch(self) -> bool:
         refs = self.api.list_repo_refs(self.address.id, repo_type=self.kind)
         return any(branch.name == self.address.revision for branch in refs.branches)
 
@@ -128,6 +124,14 @@ class Repository:
             files = {one.path: (one.blob_id, one.size) for one in listed if isinstance(one, RepoFile)}
             card = hf_hub_download(id, CARD, repo_type=kind, revision=commit) if CARD in files else None
         return Snapshot(commit, files, card and self._text(Path(card).read_bytes()))
+
+    def snapshot_if_there(self) -> Snapshot | None:
+        """What the branch holds; `None` where it will be made."""
+        if self.address.revision is None or self.address.in_pull_request:
+            return self.snapshot()
+        with self.explained("cannot look up"):
+            there = self._has_branch()
+        return self.snapshot() if there else None
 
     def _text(self, card: bytes) -> str:
         try:
@@ -188,8 +192,8 @@ class Repository:
                 break
         what = f"somebody else pushed {theirs[0]!r}" if theirs else "others keep pushing to it"
         raise ACTError(
-            f"cannot push to {str(self.address)!r}: {what} at the same time, and theirs came first; nothing of yours is "
-            "there. Look at what they pushed, and run the command again to replace it"
+            f"cannot push to {str(self.address)!r}: {what} at the same time, and theirs came first; nothing of yours "
+            "is there. Look at what they pushed, and run the command again to replace it"
         )
 
     def _send(self, operations: list[Any], here: Snapshot, message: str, create_pr: bool) -> str:

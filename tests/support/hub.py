@@ -1,12 +1,13 @@
 """
-A Hub on loopback: the part of its protocol that we use, with the errors it gives and connections that break when told to.
+A Hub on loopback: the part of its protocol that we use, its errors, and connections that break when told to.
 
-In a test: `with HubServer() as hub: ...`, whose `url` is the `HF_ENDPOINT` of the processes that use it. As a process of
-its own: `python -m support.hub --port 8300`. What it holds lives as long as the server, so that all its clients see one
-Hub. The client reads `HF_ENDPOINT` when it is imported: run it in another process ([`support.hub_client`]).
+In a test: `with HubServer() as hub: ...`, whose `url` is the `HF_ENDPOINT` of the processes that use it. As a process
+of its own: `python -m support.hub --port 8300`. What it holds lives as long as the server, so that all its clients see
+one Hub. The client reads `HF_ENDPOINT` when it is imported: run it in another process ([`support.hub_client`]).
 
 Besides the Hub's own routes: `POST /_stub/fault {"at": 3, "kind": "drop"}` breaks the third request from now on,
-`POST /_stub/gate {"id": "user/name"}` makes a data set gated, and `GET /_stub/log` lists the requests since the last fault.
+`POST /_stub/gate {"id": "user/name"}` makes a data set gated, and `GET /_stub/log` lists the requests since the last
+fault.
 """
 
 from __future__ import annotations
@@ -324,14 +325,18 @@ class HubServer:
     def _info(self, repo: Repo, revision: str) -> dict[str, Any]:
         names = [{"rfilename": path} for path in repo.tree(revision)]
         info = {"_id": "0" * 24, "id": repo.id, "author": repo.owner, "sha": repo.sha(revision)}
-        return info | {"private": repo.private, "gated": "auto" if repo.gated else False, "disabled": False} | {
-            "tags": [],
-            "downloads": 0,
-            "likes": 0,
-            "siblings": names,
-            "lastModified": "2026-01-01T00:00:00.000Z",
-            "createdAt": "2026-01-01T00:00:00.000Z",
-        }
+        return (
+            info
+            | {"private": repo.private, "gated": "auto" if repo.gated else False, "disabled": False}
+            | {
+                "tags": [],
+                "downloads": 0,
+                "likes": 0,
+                "siblings": names,
+                "lastModified": "2026-01-01T00:00:00.000Z",
+                "createdAt": "2026-01-01T00:00:00.000Z",
+            }
+        )
 
     # Uploading
 

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Metadata = dict[str, Any]
 
-_DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".txt", ".xml", ".zip", ".tar", ".gz", ".zst")
+_DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".zip", ".tar", ".gz", ".zst")
+_NO_DATA = (".act.json", "dataset_infos.json")
 _PUSHED = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.parquet")
 """What `push_to_hub` wrote before cards named the files."""
 
@@ -119,7 +120,7 @@ class There:
             files (iterable of `str`): in the repository.
             where (`str`): its address, for the message.
         """
-        loose = [path for path in files if path.endswith(_DATA) and not path.endswith(".act.json")]
+        loose = [path for path in files if path.endswith(_DATA) and not path.endswith(_NO_DATA)]
         if loose and not self.configs:
             raise ACTError(
                 f"{where!r} holds data that its card does not name ({loose[0]!r}); a configuration beside it would "

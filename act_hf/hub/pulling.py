@@ -49,9 +49,12 @@ def _commit(address: Address) -> str | None:
 
     with explained("cannot read", address):
         try:
-            return str(hub_api().repo_info(address.id, repo_type="dataset", revision=address.revision).sha)
+            found = hub_api().repo_info(address.id, repo_type="dataset", revision=address.revision)
         except OfflineModeIsEnabled:  # what was loaded before can be loaded again
             return address.revision
+        if found.gated:  # everybody sees that it is there
+            hub_api().auth_check(address.id, repo_type="dataset")
+    return str(found.sha)
 
 
 def _config(address: Address, revision: str | None) -> str:
@@ -72,11 +75,16 @@ def _config(address: Address, revision: str | None) -> str:
 
 
 def _loaded(address: Address, config: str, revision: str | None) -> dict[str, Dataset]:
-    from datasets import load_dataset
+    from datasets import load_dataset_builder
     from datasets.exceptions import NonMatchingSplitsSizesError
 
     try:
-        loaded: dict[str, Any] = load_dataset(address.id, config, revision=revision)
+        # What load_dataset does, but for one thing: where the Hub breaks off, it takes what it has of an older commit.
+        builder = load_dataset_builder(address.id, config, revision=revision)
+        if revision is not None and builder.hash != revision:
+            raise ConnectionError("the connection to the Hub broke; run the same command again")
+        builder.download_and_prepare()
+        loaded: dict[str, Any] = builder.as_dataset()
     except NonMatchingSplitsSizesError:
         raise ACTError(
             f"cannot read the data set {str(address)!r}: it has not as many rows as its card says, so a file of it is "
@@ -106,6 +114,7 @@ def _records(address: Address, place: Place, revision: str | None) -> list[dict[
 def _unreadable(address: Address, error: Exception) -> ACTError:
     """`datasets` has errors of its own, around those of the Hub's client."""
     import httpx2
+    from datasets.exceptions import DataFilesNotFoundError
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     inner: BaseException | None = error
@@ -113,4 +122,6 @@ def _unreadable(address: Address, error: Exception) -> ACTError:
         if isinstance(inner, httpx2.HTTPError | OfflineModeIsEnabled):
             return ACTError(f"cannot read the data set {str(address)!r}: {reason(inner, address)}")
         inner = inner.__cause__ or inner.__context__
+    if isinstance(error, DataFilesNotFoundError):
+        return ACTError(f"cannot read the data set {str(address)!r}: it has no file of rows")
     return ACTError(f"cannot read the data set {str(address)!r}: {one_line(Exception(error.__cause__ or error))}")

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from act_hf.columns import require
 from act_hf.errors import ACTError
 from act_hf.hub.address import DEFAULT, Address, parse_address
 from act_hf.hub.dataset_card import added_metadata, picture_of, report_of, section_of, task_of
@@ -15,7 +16,7 @@ from act_hf.hub.layout import Place, There
 from act_hf.hub.markdown import escaped
 from act_hf.hub.merging import merge_card, read_metadata
 from act_hf.hub.repository import CARD, Repository, Snapshot
-from act_hf.hub.shards import write_shards
+from act_hf.hub.shards import SHARD_BYTES, write_shards
 from act_hf.records import stage_records
 
 
@@ -34,6 +35,7 @@ def push_dataset(
     private: bool = True,
     create_pr: bool = False,
     overwrite: bool = False,
+    shard_size: int = SHARD_BYTES,
 ) -> str:
     """
     Pushes a data set to the Hub, with its types and records, and a section about its labels in its card.
@@ -51,17 +53,19 @@ def push_dataset(
         create_pr (`bool`, *optional*, defaults to `False`): makes a pull request of it; nothing is replaced before
             somebody merges it.
         overwrite (`bool`, *optional*, defaults to `False`): replaces the split where it is there.
+        shard_size (`int`, *optional*, defaults to 500,000,000): about how many bytes of rows go into a file.
 
     Returns:
         `str`: the address of its page, or of the pull request.
 
     Raises:
-        ACTError: without a token that may write; where the split is there and `overwrite` is not given; where the
-            data set is public and `private` is not `False`; where the push would spoil other splits or hide other
-            files; when others push the same at the same time; and when the Hub cannot be reached.
+        ACTError: without rows; without a token that may write; where the split is there and `overwrite` is not given;
+            where the data set is public and `private` is not `False`; where the push would spoil other splits or hide
+            other files; when others push the same at the same time; and when the Hub cannot be reached.
     """
     address = target if isinstance(target, Address) else parse_address(target)
     repository = Repository(address)
+    require(dataset, [], stage="push")  # load_dataset fails where there are no rows
     place = _place(address, dataset.split)
     options = {"private": private, "create_pr": create_pr, "overwrite": overwrite}
     check_push(address, **options, features=dataset.features, split=place.split)
@@ -75,7 +79,7 @@ def push_dataset(
         operations[path] = repository.upload(path, file, create_pr=create_pr)
 
     with tempfile.TemporaryDirectory() as folder:
-        sizes = write_shards(dataset, place, Path(folder), upload)
+        sizes = write_shards(dataset, place, Path(folder), upload, size=shard_size)
     if picture is not None:
         upload(place.picture, picture[0])
     kept = {"features": dataset.features.to_dict(), "records": stage_records(dataset)}

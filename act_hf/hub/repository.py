@@ -89,7 +89,7 @@ class Repository:
             return
         if private:
             raise ACTError(
-                f"{str(self.address)!r} is there and public, so everybody would read what is pushed; if it is meant, say "
+                f"{str(self.address)!r} is there and public, so everybody would read what is pushed; if meant, say "
                 "so: act-hf publish --public, or private=False"
             )
         raise ACTError(

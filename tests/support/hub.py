@@ -240,6 +240,9 @@ class HubServer:
         if what == "paths-info":
             tree, asked = self._readable(request, kind, id, listed=True).tree(revision), await _paths(request)
             return web.json_response([entry for path in asked for entry in _entries_at(tree, path)])
+        if what == "auth-check":
+            self._readable(request, kind, id)
+            return web.json_response({})
         if what == "refs":
             return web.json_response(_refs(self._readable(request, kind, id, listed=True)))
         if what == "branch":

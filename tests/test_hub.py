@@ -12,7 +12,7 @@ import pytest
 from datasets import Dataset, Features, Image, Value
 from support import hub_jobs as jobs
 from support.hub import USERS, HubServer, broken
-from support.hub_client import HubClient, killed_when_hanging
+from support.hub_client import HubClient
 
 from act_hf.errors import ACTError
 from act_hf.files import read_dataset, write_dataset
@@ -22,19 +22,6 @@ from act_hf.records import stage_records
 
 WRITE, READ, BOB = USERS
 CARD = b"---\r\n# a comment\r\nlicense:   'cc-by-4.0'   # said so\r\ntags: [mine]\r\n---\r\n# Mine\r\n\r\nBy hand.\r\n"
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(hub, tmp_path_factory) -> Iterator[HubClient]:
-    made = HubClient(tmp_path_factory.mktemp("hf"), hub.url)
-    yield made
-    made.close()
 
 
 @dataclass
@@ -254,77 +241,6 @@ def pushed_by_datasets(dataset: Dataset, id: str) -> None:
     dataset.push_to_hub(id, private=True)
 
 
-OLD, NEW = "ann/old", {"overwrite": True, "shard_size": 1500}
-
-
-class TestInterrupted:
-    """The old rows or the new ones, whatever request breaks; and then the push succeeds."""
-
-    @pytest.fixture(scope="class")
-    def prepared(self, hub, client):
-        self.new = jobs.reviewed(30)
-        client(jobs.push, jobs.rows(20), f"hf://{OLD}", shard_size=600, token=WRITE)
-        return hub.repo(OLD).refs["main"], dict(hub.objects)
-
-    def restored(self, hub, prepared):
-        hub.repo(OLD).refs["main"], hub.objects = prepared[0], dict(prepared[1])
-
-    def held(self, client, new) -> str:
-        rows = client(jobs.loaded, OLD, token=WRITE)["train"]
-        assert same(rows, jobs.rows(20)) or same(rows, new)
-        return "new" if same(rows, new) else "old"
-
-    @pytest.mark.parametrize("kind", ["drop", "lost"])
-    def test_at_every_request(self, hub, client, prepared, kind):
-        new, left, at = jobs.reviewed(30), [], 0
-        while True:
-            at += 1
-            self.restored(hub, prepared)
-            with broken(hub, at, kind):
-                said = client(tried, new, f"hf://{OLD}", token=WRITE, **NEW)
-                if len(hub.log) < at:
-                    break
-            left.append(self.held(client, new))
-            if said is not None:
-                assert f"cannot push to 'hf://{OLD}': the connection to the Hub broke (" in said or (
-                    f"cannot look up 'hf://{OLD}': the connection to the Hub broke (" in said
-                )
-                assert "is the old or the new one, nothing between" in said
-            client(jobs.push, new, f"hf://{OLD}", token=WRITE, **NEW)
-            assert self.held(client, new) == "new"
-        assert at > 15
-        assert "old" in left
-
-    def test_killed_at_every_request(self, hub, client, prepared):
-        new, at, commits = jobs.reviewed(30), 0, set()
-        while True:
-            at += 1
-            self.restored(hub, prepared)
-            with broken(hub, at, "hang"):
-                if not client(killed, new, f"hf://{OLD}", token=WRITE, **NEW):
-                    break
-            assert hub.repo(OLD).refs["main"] == prepared[0]  # the commit is the last request
-            sent = {path for method, path in hub.log if method == "PUT"} & {f"/_lfs/{oid}" for oid in hub.objects}
-            hub.break_at(None)
-            client(jobs.push, new, f"hf://{OLD}", token=WRITE, **NEW)
-            assert not sent & {path for method, path in hub.log if method == "PUT"}  # nothing is sent twice
-            commits.add(hub.repo(OLD).refs["main"])
-        assert self.held(client, new) == "new"
-        assert at > 15
-
-
-def tried(dataset: Dataset, target: str, **options) -> str | None:
-    try:
-        jobs.push(dataset, target, **options)
-    except ACTError as error:
-        return str(error)
-    return None
-
-
-def killed(dataset: Dataset, target: str, **options) -> bool:
-    return killed_when_hanging(lambda: jobs.push(dataset, target, **options))
-
-
 class TestInParallel:
     def test_the_same_rows_pushed_by_somebody_else(self, hub, client):
         client(jobs.push, jobs.rows(3), "hf://ann/race", token=WRITE)
@@ -532,6 +448,19 @@ class TestUnreadable:
             said = client(pulled, f"ann/lost{at}", token=WRITE)
         assert said == "12 rows" or ("cannot read" in said and "the connection to the Hub broke" in said)
         assert client(pulled, f"ann/lost{at}", token=WRITE) == "12 rows"
+
+
+def test_rows_of_an_older_commit_never_stand_in(hub, client):
+    """`load_dataset` takes what it has in its cache where the Hub breaks off."""
+    client(jobs.push, jobs.rows(1), "hf://ann/newer", token=WRITE)
+    assert client(pulled, "ann/newer", token=WRITE) == "1 rows"
+    said = []
+    for at in range(1, 9):
+        client(jobs.push, jobs.rows(at + 1), "hf://ann/newer", overwrite=True, token=WRITE)
+        with broken(hub, at):
+            said.append(client(pulled, "ann/newer", token=WRITE))
+        assert said[-1] == f"{at + 1} rows" or "the connection to the Hub broke" in said[-1]
+    assert [one for one in said if "cannot read" in one]
 
 
 def pulled(source: str) -> str:

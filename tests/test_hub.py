@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
-from datasets import Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, Features, Image, LargeList, List, Value
 from support import hub_jobs as jobs
 from support.hub import USERS, HubServer, broken
 from support.hub_client import HubClient
@@ -120,6 +120,24 @@ class TestRoundTrip:
         assert same(back, people)
         assert stage_records(back) == stage_records(people)
         assert same(anywhere(jobs.loaded, id)["train"], people)
+
+    def test_types_and_names_that_yaml_could_spoil(self, anywhere):
+        names = ["=cmd", "2", "null", '"quoted"', "a\x85b", "a\u2028b", "- a: b", "true", "ünï 😀", "", " "]
+        label = ClassLabel(names=names)
+        types = Features(
+            {
+                "label": label,
+                "no": Value("bool"),
+                "words": List(Value("string")),
+                "long": LargeList(Value("int32")),
+                "nested": {"a": Value("string"), "b": List({"c": Value("float32"), "d": label})},
+            }
+        )
+        row = {"label": 4, "no": None, "words": ["a\u2028", ""], "long": [1], "nested": {"a": None, "b": []}}
+        given = Dataset.from_list([row, {**row, "label": None}, {**row, "label": 10}], features=types)
+        id = anywhere.new()
+        anywhere(jobs.push, given, f"hf://{id}")
+        assert same(anywhere(jobs.loaded, id)["train"], given)
 
     def test_more_columns_and_fewer_in_the_same_configuration(self, anywhere, people):
         """What `push_to_hub` does to the card makes `load_dataset` fail."""

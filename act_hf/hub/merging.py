@@ -83,10 +83,14 @@ def _with_metadata(card: str, metadata: Mapping[str, Any], line_end: str) -> str
     wanted = {**known, **metadata}
     if wanted == known:
         return card
-    for name, value in metadata.items():
-        if name not in known or known[name] != value:
-            text = _with_entry(text, name, _dumped({name: value}).replace("\n", line_end))
-    if _loaded(text) != wanted:  # flow style, anchors, or something else that cannot be cut into lines
+    try:
+        for name, value in metadata.items():
+            if name not in known or known[name] != value:
+                text = _with_entry(text, name, _dumped({name: value}).replace("\n", line_end))
+        whole = yaml.safe_load(text) == wanted
+    except yaml.YAMLError:
+        whole = False
+    if not whole:  # flow style, anchors, or something else that cannot be cut into lines
         text = _dumped(wanted).replace("\n", line_end)
     return card[: block.start(2)] + text + card[block.end(2) :]
 
@@ -98,12 +102,12 @@ def _with_entry(block: str, name: str, written: str) -> str:
     for key, value in root.value if isinstance(root, yaml.MappingNode) else ():
         if key.value == name:
             # A block ends where the next token begins: comments and blank lines between are not part of it.
-            inside = block[key.start_mark.index : value.end_mark.index].splitlines(keepends=True)
+            inside = _lines(block[key.start_mark.index : value.end_mark.index])
             after = block[value.end_mark.index :]
             kept: list[str] = []
             while inside and (not inside[-1].strip() or inside[-1].startswith("#")):
                 kept.insert(0, inside.pop())
-            first = after.splitlines(keepends=True)[0] if after and not kept and value.end_mark.column else ""
+            first = _lines(after)[0] if after and not kept and value.end_mark.column else ""
             return block[: key.start_mark.index] + written + "".join(kept) + after[len(first) :]
     return (block if not block or block.endswith("\n") else block + "\n") + written
 
@@ -111,14 +115,12 @@ def _with_entry(block: str, name: str, written: str) -> str:
 def _dumped(values: Mapping[str, Any]) -> str:
     import yaml
 
-    text: str = yaml.safe_dump(dict(values), allow_unicode=True, sort_keys=False, width=10_000)
+    for readable in (True, False):  # yaml writes some line ends as they are, and reads them as spaces
+        text: str = yaml.safe_dump(dict(values), allow_unicode=readable, sort_keys=False, width=10_000)
+        if yaml.safe_load(text) == values:
+            break
     return text
 
 
-def _loaded(text: str) -> Any:
-    import yaml
-
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
-        return None
+def _lines(text: str) -> list[str]:
+    return re.findall(r"[^\n]*\n|[^\n]+", text)

@@ -160,18 +160,20 @@ def train_classifier(
     trainer = trained(model, rows, chosen, measured)
     if output_dir is not None:
         trainer.save_model(str(output_dir))
-        known_as = Path(base).name if Path(base).exists() else base  # a path would say who trained it
-        facts = {
-            "base": known_as,
-            "mode": mode,
-            "soft": soft,
-            "power": trainer.args.power,
-            "seed": seed,
-            "labels": names,
-        }
-        seen = {"labels": names, "text": shown.text, "image": shown.image}
-        write_facts(Path(output_dir), training_facts(dataset, **facts, **seen, evaluations=[]))
+        _keep_facts(Path(output_dir), dataset, trainer, base=base, mode=mode, soft=soft, shown=shown, labels=names)
     return trainer
+
+
+def _keep_facts(folder: Path, dataset: Dataset, trainer: ACTTrainer, *, base: str, shown: Shown, **said: Any) -> None:
+    # A path would say who trained it, and where.
+    facts = {
+        "base": Path(base).name if Path(base).exists() else base,
+        "text": shown.text,
+        "image": shown.image,
+        **said,
+    }
+    facts |= {"seed": trainer.args.seed, "power": trainer.args.power, "evaluations": []}
+    write_facts(folder, training_facts(dataset, **facts))
 
 
 def _check_rule(power: float | str, mode: str) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from act_hf.hub.address import Address
 
 _EMBEDDED = {"minilm": "sentence-transformers/all-MiniLM-L6-v2"}
+_MODELS = {"annotate": "machine labels by", "criticize": "critic"}
 _HAND_MADE = "evaluation"
 """What the results call rows that are not on the Hub."""
 
@@ -78,24 +79,28 @@ def _joined(known: Any, ours: list[str]) -> list[Any]:
 
 
 def _facts(facts: Mapping[str, Any], dataset: str | None) -> Iterator[tuple[str, str]]:
-    yield "base", escaped(facts.get("base"))
-    mode = str(facts.get("mode"))
-    yield "labels it learned from", escaped(METHODS.get(mode, mode))
-    human = facts.get("human")
-    reviewed = "" if human is None else f", {escaped(human)} of them with a human label"
-    yield "rows", f"{escaped(facts.get('rows'))}{reviewed}"
+    mode, human = facts.get("mode"), facts.get("human")
+    reviewed = "" if human is None else f", {human} of them with a human label"
+    options = {name: facts.get(name) for name in ("seed", "power", "soft") if facts.get(name) is not None}
+    versions = facts.get("versions") or {}
+    known = {
+        "base": facts.get("base"),
+        "labels it learned from": METHODS.get(str(mode), mode),
+        "rows": None if facts.get("rows") is None else f"{facts['rows']}{reviewed}",
+        "classes": ", ".join(map(str, facts.get("labels") or ())),
+        "options": ", ".join(f"{name} {value}" for name, value in options.items()),
+    }
+    yield from ((name, escaped(value)) for name, value in known.items() if value)
     if dataset is not None:
         yield "data set", f"[{escaped(dataset)}](https://huggingface.co/datasets/{dataset})"
-    yield "classes", ", ".join(escaped(label) for label in facts.get("labels") or ())
-    options = {name: facts.get(name) for name in ("seed", "power", "soft") if facts.get(name) is not None}
-    yield "options", ", ".join(escaped(f"{name} {value}") for name, value in options.items())
     for record in facts.get("records") or ():
-        if record.get("stage") in ("annotate", "criticize"):
+        if record.get("stage") in _MODELS:
             by = f"{record.get('model')}, strategy {record.get('strategy')}"
-            yield {"annotate": "machine labels by", "criticize": "critic"}[record["stage"]], escaped(by)
+            yield _MODELS[record["stage"]], escaped(by)
     for one in facts.get("evaluations") or ():
         yield f"accuracy on {escaped(one.get('dataset'))}", _accuracy(one)
-    yield "made with", ", ".join(escaped(f"{name} {number}") for name, number in (facts.get("versions") or {}).items())
+    if versions:
+        yield "made with", ", ".join(escaped(f"{name} {number}") for name, number in versions.items())
 
 
 def _accuracy(one: Mapping[str, Any]) -> str:

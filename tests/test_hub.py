@@ -398,7 +398,7 @@ class TestUnreadable:
 
     def test_an_id_that_does_not_exist(self, client):
         self.refused(
-            client, "cannot read 'hf://ann/nothing': there is no data set of that name on the Hub", "ann/nothing"
+            client, "cannot read the data set 'hf://ann/nothing': there is no data set of that name on the Hub", "ann/nothing"
         )
 
     def test_a_private_one_without_a_token(self, hub, client):
@@ -415,7 +415,7 @@ class TestUnreadable:
 
     def test_a_revision_that_is_not_there(self, hub, client):
         client(jobs.push, jobs.rows(), "hf://ann/parts", token=WRITE)
-        self.refused(client, "cannot read 'hf://ann/parts@old': it has no revision 'old'", "hf://ann/parts@old")
+        self.refused(client, "cannot read the data set 'hf://ann/parts@old': it has no revision 'old'", "hf://ann/parts@old")
 
     def test_a_configuration_that_is_not_there(self, hub, client):
         client(jobs.push, jobs.rows(), "hf://ann/named:one", token=WRITE)

@@ -301,15 +301,18 @@ class TestCommands:
         assert "data/train-00000-of-00001.parquet" in hub.repo("ann/shown").tree("v1")
         assert "data/train-00000-of-00001.parquet" not in hub.repo("ann/shown").tree("main")
 
-    def test_refused_before_anything_is_read_or_trained(self, hub, client, tmp_path):
+    def test_refused_before_anything_is_pushed_or_trained(self, hub, client, tmp_path):
         client(jobs.push, jobs.rows(), "hf://ann/busy", token=WRITE)
-        nowhere = str(tmp_path / "nowhere")
-        assert "exists, with the split 'train'" in self.refused(client, "publish", nowhere, "hf://ann/busy")
+        nowhere, rows = str(tmp_path / "nowhere"), str(tmp_path / "rows")
+        jobs.reviewed().save_to_disk(rows)
         assert "exists, with the split" in self.refused(client, "sample", nowhere, "hf://ann/busy", "--budget", "3")
-        assert "there is no token" in self.refused(client, "publish", nowhere, "hf://ann/new", token="")
         assert "may only read" in self.refused(client, "train", nowhere, "hf://ann/new", token=READ)
-        assert "is no address on the Hub" in self.refused(client, "publish", nowhere, "here")
-        said = self.refused(client, "publish", nowhere, "hf://ann/x@a", "--revision", "b")
+        assert "exists, with the split 'train'" in self.refused(client, "publish", rows, "hf://ann/busy")
+        assert "there is no token" in self.refused(client, "publish", rows, "hf://ann/new", token="")
+        said = self.refused(client, "publish", rows, "hf://ann/new", "--model", nowhere)
+        assert "is no folder with a trained model" in said
+        assert "is no address on the Hub" in self.refused(client, "publish", rows, "here")
+        said = self.refused(client, "publish", rows, "hf://ann/x@a", "--revision", "b")
         assert "names the revision 'a', and 'b' was given beside it; say one" in said
         assert ("models", "ann/new") not in hub.repos
         assert ("datasets", "ann/new") not in hub.repos

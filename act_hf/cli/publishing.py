@@ -35,15 +35,16 @@ def publish(
     from dataclasses import replace
 
     from act_hf.hub import parse_address
-    from act_hf.hub.models import check_model_push, push_model
-    from act_hf.hub.pushing import check_push, push_dataset
+    from act_hf.hub.models import check_model_push, model_files, push_model
+    from act_hf.hub.pushing import push_dataset
 
     address = parse_address(target).given(revision=revision, config=config_name)
     options: dict[str, Any] = {"private": not public, "create_pr": create_pr, "overwrite": overwrite}
     trained = replace(address, config=None)
-    if model is not None:
+    dataset = read_input(source, split)
+    if model is not None:  # before the data set is there without it
+        model_files(model)
         check_model_push(trained, **options)
-    check_push(address, **options)
-    say(f"data set: {push_dataset(read_input(source, split), address, **options)}")
+    say(f"data set: {push_dataset(dataset, address, **options)}")
     if model is not None:
         say(f"model: {push_model(model, trained, dataset=str(address), **options)}")

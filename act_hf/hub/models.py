@@ -57,7 +57,7 @@ def push_model(
     """
     folder = Path(folder)
     address = target if isinstance(target, Address) else parse_address(target)
-    files = _files(folder)
+    files = model_files(folder)
     facts = read_facts(folder) or {}
     about = dataset or facts.get("source")
     trained_on = None if about is None else parse_address(str(about)).id
@@ -96,7 +96,8 @@ def check_model_push(
         raise ACTError(f"{str(address)!r} exists; give another name, or --overwrite to replace it")
 
 
-def _files(folder: Path) -> dict[str, Path]:
+def model_files(folder: Path) -> dict[str, Path]:
+    """What of a folder is a trained model, by path. Raises [`ACTError`] where it is none."""
     if not (folder / _SIGN).is_file():
         raise ACTError(f"{str(folder)!r} is no folder with a trained model: it has no {_SIGN}")
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -47,7 +47,7 @@ def _commit(address: Address) -> str | None:
     """The commit that all is read from: rows and records of one push."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
-    with explained("cannot read", address):
+    with explained("cannot read the data set", address):
         try:
             found = hub_api().repo_info(address.id, repo_type="dataset", revision=address.revision)
         except OfflineModeIsEnabled:  # what was loaded before can be loaded again
@@ -61,7 +61,7 @@ def _config(address: Address, revision: str | None) -> str:
     from datasets import get_dataset_config_names
 
     try:
-        names = get_dataset_config_names(address.id, revision=revision)
+        names = get_dataset_config_names(_path(address), revision=revision)
     except Exception as error:
         raise _unreadable(address, error) from None
     if address.config is not None and address.config not in names:
@@ -74,13 +74,18 @@ def _config(address: Address, revision: str | None) -> str:
     return str(chosen)
 
 
+def _path(address: Address) -> str:
+    """What `datasets` takes for the Hub, also where there is a folder of that name."""
+    return f"hf://datasets/{address.id}"
+
+
 def _loaded(address: Address, config: str, revision: str | None) -> dict[str, Dataset]:
     from datasets import load_dataset_builder
     from datasets.exceptions import NonMatchingSplitsSizesError
 
     try:
         # What load_dataset does, but for one thing: where the Hub breaks off, it takes what it has of an older commit.
-        builder = load_dataset_builder(address.id, config, revision=revision)
+        builder = load_dataset_builder(_path(address), config, revision=revision)
         if revision is not None and builder.hash != revision:
             raise ConnectionError("the connection to the Hub broke; run the same command again")
         builder.download_and_prepare()
@@ -99,7 +104,7 @@ def _records(address: Address, place: Place, revision: str | None) -> list[dict[
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    with explained("cannot read", address):
+    with explained("cannot read the data set", address):
         try:
             path = hf_hub_download(address.id, place.records, repo_type="dataset", revision=revision)
         except EntryNotFoundError:  # somebody else's data set

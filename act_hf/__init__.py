@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from act_hf.estimate import estimate_accuracy
     from act_hf.evidence import ReviewPlan, TargetCheck, check_target, plan_review
     from act_hf.files import read_dataset, write_dataset
+    from act_hf.hub.models import push_model
+    from act_hf.hub.pushing import push_dataset
     from act_hf.loss import act_combine, act_loss
     from act_hf.models import load_model
     from act_hf.models.asking import LimitReached, Usage
@@ -90,6 +92,8 @@ _HOME = {
     "act_hf.evidence": ("plan_review", "ReviewPlan", "check_target", "TargetCheck"),
     "act_hf.report": ("build_report",),
     "act_hf.files": ("read_dataset", "write_dataset"),
+    "act_hf.hub.pushing": ("push_dataset",),
+    "act_hf.hub.models": ("push_model",),
     "act_hf.errors": ("ACTError",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -147,6 +151,8 @@ __all__ = [
     "plan",
     "plan_review",
     "pull_review",
+    "push_dataset",
+    "push_model",
     "push_review",
     "ranked",
     "read_dataset",

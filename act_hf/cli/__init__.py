@@ -15,6 +15,7 @@ from act_hf.cli.forecast import compare, plan
 from act_hf.cli.goals import budget, stop
 from act_hf.cli.labels import annotate, criticize
 from act_hf.cli.page import page
+from act_hf.cli.publishing import publish
 from act_hf.cli.results import report, train
 from act_hf.cli.several import fuse, panel
 from act_hf.cli.shared import complain
@@ -64,6 +65,7 @@ for _panel, _command, _example in (
     ("Review", stop, "reviewed --target 0.98"),
     ("Use", train, "reviewed model --base minilm --evaluation test.parquet"),
     ("Use", report, "reviewed report.html --gold label --result model/act_result.json"),
+    ("Use", publish, "reviewed hf://user/reviews --model model"),
 ):
     _name = _command.__name__
     app.command(epilog=f"Example: act-hf {_name} {_example}", rich_help_panel=_panel)(_command)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from act_hf.models.base import Model
     from act_hf.task import Task
 
-DATA = "a folder, a .parquet, .csv or .jsonl file, or a Hub id (user/name)"
-_OUT = "a folder, a .parquet, .csv or .jsonl file, or hf://user/name"
+DATA = "a folder, a .parquet, .csv or .jsonl file, or a Hub id (user/name[@revision][:configuration])"
+_OUT = "a folder, a .parquet, .csv or .jsonl file, or hf://user/name[@branch][:configuration]"
 KEY = "ACT_HF_API_KEY"
 
 Input = Annotated[str, typer.Argument(metavar="INPUT", help=f"The data set: {DATA}.")]

@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from act_hf.estimate import estimate_accuracy
     from act_hf.evidence import ReviewPlan, TargetCheck, check_target, plan_review
     from act_hf.files import read_dataset, write_dataset
+    from act_hf.hub.models import push_model
+    from act_hf.hub.pushing import push_dataset
     from act_hf.loss import act_combine, act_loss
     from act_hf.models import load_model
     from act_hf.models.asking import LimitReached, Usage
     from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest
+    from act_hf.models.batch import BatchEndpoint
+    from act_hf.models.deferred import Submitted
     from act_hf.models.encoder import EncoderModel
     from act_hf.models.endpoint import Endpoint
     from act_hf.models.local import LocalModel
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
     from act_hf.planning import Plan, plan
     from act_hf.priors import fit_prior
     from act_hf.report import build_report
+    from act_hf.review.page.place import Page
+    from act_hf.review.page.serving import serve_page
     from act_hf.review.places import pull_review, push_review
     from act_hf.review.responses import Response, merge_responses
     from act_hf.review.simulated import simulate_review
@@ -54,6 +60,8 @@ _HOME = {
     "act_hf.models.base": ("Model", "ChatRequest", "ScoreRequest", "Answer"),
     "act_hf.models.local": ("LocalModel",),
     "act_hf.models.endpoint": ("Endpoint",),
+    "act_hf.models.batch": ("BatchEndpoint",),
+    "act_hf.models.deferred": ("Submitted",),
     "act_hf.models.recorded": ("Recorded",),
     "act_hf.models.encoder": ("EncoderModel",),
     "act_hf.models.store": ("Store",),
@@ -72,6 +80,8 @@ _HOME = {
     "act_hf.review.places": ("push_review", "pull_review"),
     "act_hf.review.table": ("Table",),
     "act_hf.review.status": ("review_status", "ReviewStatus"),
+    "act_hf.review.page.place": ("Page",),
+    "act_hf.review.page.serving": ("serve_page",),
     "act_hf.review.simulated": ("simulate_review",),
     "act_hf.review.responses": ("Response", "merge_responses"),
     "act_hf.loss": ("act_loss", "act_combine"),
@@ -82,6 +92,8 @@ _HOME = {
     "act_hf.evidence": ("plan_review", "ReviewPlan", "check_target", "TargetCheck"),
     "act_hf.report": ("build_report",),
     "act_hf.files": ("read_dataset", "write_dataset"),
+    "act_hf.hub.pushing": ("push_dataset",),
+    "act_hf.hub.models": ("push_model",),
     "act_hf.errors": ("ACTError",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -92,6 +104,7 @@ __all__ = [
     "ACTTrainer",
     "Annotator",
     "Answer",
+    "BatchEndpoint",
     "ChatRequest",
     "Comparison",
     "Critic",
@@ -102,6 +115,7 @@ __all__ = [
     "LimitReached",
     "LocalModel",
     "Model",
+    "Page",
     "Plan",
     "Recorded",
     "Response",
@@ -110,6 +124,7 @@ __all__ = [
     "ScoreRequest",
     "Store",
     "Table",
+    "Submitted",
     "TargetCheck",
     "Task",
     "Usage",
@@ -136,12 +151,15 @@ __all__ = [
     "plan",
     "plan_review",
     "pull_review",
+    "push_dataset",
+    "push_model",
     "push_review",
     "ranked",
     "read_dataset",
     "review_status",
     "root",
     "sample",
+    "serve_page",
     "simulate_review",
     "solve_beta",
     "threshold",

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from support.argilla_server import ArgillaServer, served
+from support.hub import HubServer
+from support.hub_client import HubClient
 from support.weights import embedded, save_tiny_llama
 
 from act_hf.models.embedded import minilm_path, smollm2_path
@@ -49,3 +51,16 @@ def argilla_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Argilla
     """One real server for all tests of a process."""
     with served(tmp_path_factory.mktemp("argilla")) as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(hub, tmp_path_factory) -> Iterator[HubClient]:
+    made = HubClient(tmp_path_factory.mktemp("hf"), hub.url)
+    yield made
+    made.close()

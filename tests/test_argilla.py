@@ -476,7 +476,7 @@ class TestPull:
         with pytest.raises(ACTError, match=f"nobody has answered in argilla .*/{name} yet"):
             pull_review(drawn(texts(2)), place())
         ann.answer(owner.records(name)[0]["id"], "bad", status="draft")
-        with pytest.raises(ACTError, match="yet; .*; 1 drafts, not submitted"):
+        with pytest.raises(ACTError, match=r"yet; .*; 1 drafts, not submitted"):
             pull_review(drawn(texts(2)), place())
 
     def test_rows_that_are_gone_or_not_ours(self, place, owner, ann, name):

@@ -42,7 +42,7 @@ class Desk:
         return Pulled(self.responses, ("2 drafts",))
 
     def progress(self):
-        return ["ann is at lunch"]
+        return "ann is at lunch"
 
 
 class TestWhileItGoesOn:

@@ -16,7 +16,9 @@ from act_hf.review.table import FORMATS
 if TYPE_CHECKING:
     from act_hf.review.places import Place as ReviewPlace
 
-_PLACE = f"a .csv or .jsonl file to fill in, or {ARGILLA}WORKSPACE/NAME"
+_PLACE = (
+    f"a .csv or .jsonl file to fill in, a .sqlite file for act-hf review page, or {ARGILLA}WORKSPACE/NAME on a server"
+)
 
 Place = Annotated[str, typer.Argument(metavar="PLACE", help=f"Where people review: {_PLACE}.")]
 ApiUrl = Annotated[
@@ -97,11 +99,14 @@ def status(
         typer.Argument(metavar="[PLACE]", help=f"Where people are at it: {_PLACE}. Default: what was pulled."),
     ] = None,
     split: Split = None,
+    api_url: ApiUrl = None,
+    api_key_env: ApiKeyEnv = None,
 ) -> None:
     """Say how far the review is: rows to go, who answered what, agreement, and the accuracy that is still possible."""
     from act_hf.review.status import review_status
 
-    say(review_status(read_input(source, split), place).summary())
+    found = _find(place, {}, {"api_url": api_url, "api_key_env": api_key_env}) if place else None
+    say(review_status(read_input(source, split), found).summary())
 
 
 def simulate(

@@ -86,8 +86,9 @@ def find_place(where: str | Path | Place, **options: Any) -> Place:
     The place that `where` names.
 
     Args:
-        where (`str`, `Path` or [`Place`]): a `.csv` or `.jsonl` file to fill in ([`Table`]), `argilla:NAME` or
-            `argilla:WORKSPACE/NAME` ([`Argilla`]), or a place, which is returned as it is.
+        where (`str`, `Path` or [`Place`]): a `.csv` or `.jsonl` file to fill in ([`Table`]), a `.sqlite` file for the
+            page in the browser ([`Page`]), `argilla:NAME` or `argilla:WORKSPACE/NAME` ([`Argilla`]), or a place, which
+            is returned as it is.
         options: for the class of the place.
 
     Raises:
@@ -100,13 +101,17 @@ def find_place(where: str | Path | Place, **options: Any) -> Place:
 
         first, slash, rest = str(where).removeprefix(ARGILLA).partition("/")
         return Argilla(rest, first, **options) if slash else Argilla(first, **options)
+    from act_hf.review.page.database import SUFFIX
+    from act_hf.review.page.place import Page
     from act_hf.review.table import FORMATS, Table
 
     if Path(where).suffix in FORMATS:
         return Table(where, **options)
+    if Path(where).suffix == SUFFIX:
+        return Page(where, **options)
     raise ACTError(
         f"{str(where)!r} is no place to review: give a file ending in {' or '.join(FORMATS)} (a table to fill in), or "
-        f"{ARGILLA}WORKSPACE/NAME"
+        f"in {SUFFIX} (a page in the browser), or {ARGILLA}WORKSPACE/NAME (an Argilla server)"
     )
 
 

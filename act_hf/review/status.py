@@ -155,9 +155,9 @@ def _with_answers(dataset: Dataset, place: str | Path | Place | None) -> tuple[D
 
 
 def _own_words(place: Place) -> list[str]:
-    """What a place can say of its own progress."""
+    """What a place that counts itself says of its progress."""
     progress = getattr(place, "progress", None)
-    return list(progress()) if progress else []
+    return [str(progress())] if progress else []
 
 
 def _selected_rows(dataset: Dataset) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from act_hf.review.places import Pulled, Pushed
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import argilla
     from datasets import Dataset
@@ -47,6 +47,10 @@ class Progress:
     def pending(self) -> int:
         """Rows that people are still asked for."""
         return self.rows - self.done
+
+    def __str__(self) -> str:
+        who = "; ".join(f"{name} {_counted(own)}" for name, own in sorted(self.people.items()) if any(own.values()))
+        return f"Argilla: {self.done} of {self.rows} rows done, {self.pending} pending" + (f" ({who})" if who else "")
 
 
 @dataclass
@@ -214,6 +218,10 @@ class Argilla:
 
     def _try(self, call: Callable[[], Any]) -> Any:
         return persist(call, patience=self.patience)
+
+
+def _counted(statuses: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {status}" for status, count in statuses.items() if count)
 
 
 def let_in(client: argilla.Argilla, workspace: argilla.Workspace, names: Sequence[str]) -> None:

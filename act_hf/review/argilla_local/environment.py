@@ -35,7 +35,9 @@ def folder() -> Path:
 
 def is_ready(environment: Path | None = None) -> bool:
     """Whether the environment is there and whole."""
-    return ((environment or folder()) / _READY).exists()
+    environment = environment or folder()
+    # A Python that was removed since leaves a link to nowhere.
+    return (environment / _READY).exists() and (environment / "bin" / "python").exists()
 
 
 def python(environment: Path | None = None) -> Path:
@@ -104,4 +106,4 @@ def _run(command: list[str]) -> None:
     )
     if done.returncode:
         end = "\n".join(printable(line) for line in done.stdout.splitlines()[-10:])
-        raise ACTError(f"cannot install the Argilla server; the last that {' '.join(command[1:4])} said:\n{end}")
+        raise ACTError(f"cannot install the Argilla server; the last that {command[2]} said:\n{end}")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 ENGINES = ("sql", "opensearch")
+
 _PROGRAM = Path(__file__).parent / "inside" / "serve.py"
 _PATIENCE = 180
 """Seconds until a server that does not answer has failed: the machine may be busy."""
@@ -37,8 +38,8 @@ class LocalArgilla:
     """
     An Argilla server in a process of its own, as a context manager.
 
-    Everything but the search is Argilla's: that is answered from the server's SQL database, and Redis is in its
-    memory. A team should deploy Argilla's own images instead.
+    The server and its page are Argilla's. The search is answered from the server's SQL database, and background jobs
+    run in the server itself. A team should deploy Argilla's own images instead.
 
     Args:
         home (`str` or `Path`, *optional*): the data folder. The same folder has the same data and accounts again.

@@ -7,13 +7,18 @@ from typing import Any
 from argilla_server.contexts import accounts
 from argilla_server.database import AsyncSessionLocal, async_engine
 from argilla_server.models import User, Workspace
+from sqlalchemy.exc import StatementError
 
 
 async def settle(workspace: str, people: list[dict[str, str]]) -> None:
     """Everybody exists, with the password and the key of the file, and is in the workspace."""
-    async with AsyncSessionLocal() as db:
-        for person in people:
-            await _settle_one(db, workspace, person)
+    try:
+        async with AsyncSessionLocal() as db:
+            for person in people:
+                await _settle_one(db, workspace, person)
+    except StatementError as error:
+        error.hide_parameters = True  # they are secret, and the error goes into the log
+        raise
     await async_engine.dispose()  # its connections belong to this loop, and the server has one of its own
 
 

@@ -3,10 +3,10 @@ From the press of a key to the next row on the screen: how long does a reviewer 
 
     python benchmarks/bench_page.py    # three minutes; needs Chromium
 
-A review file of 10,000 text rows, of which half are answered (an answer has to find the next open row among them), one of
-200 photographs (noise of 1600 x 1200 pixels, which compresses worse than any photograph), and one with 500 labels. The page
-is the one that `act-hf review page` serves; the browser is Chromium without a window. Measured in the page: from the
-keydown event to the second frame after the next row was put in, by when it is painted. The answer is on disk by then.
+A review file of 10,000 text rows, of which half are answered (the next open row has to be found among them), one of 120
+pictures of 1600 x 1200 pixels, and one with 500 labels. The page is the one that `act-hf review page` serves; the browser
+is Chromium without a window. Measured in the page: from the keydown event to the second frame after the next row was put
+in, by when it is painted. The answer is on disk by then.
 """
 
 import sys
@@ -20,12 +20,12 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from support.browser import Reviewer, started_browser  # noqa: E402
-from support.pages import served, to_review  # noqa: E402
+from support.browser import Reviewer, started_browser
+from support.pages import served, to_review
 
-from act_hf.review.page.database import Database  # noqa: E402
-from act_hf.review.places import push_review  # noqa: E402
-from act_hf.task import Task  # noqa: E402
+from act_hf.review.page.database import Database
+from act_hf.review.places import push_review
+from act_hf.task import Task
 
 
 ROWS = 10_000
@@ -84,7 +84,9 @@ def main() -> None:
     results = {}
     with tempfile.TemporaryDirectory() as name, started_browser() as browser:
         folder = Path(name)
-        push_review(to_review([f"row {number}: " + "some words " * 30 for number in range(ROWS)]), folder / "text.sqlite")
+        push_review(
+            to_review([f"row {number}: " + "some words " * 30 for number in range(ROWS)]), folder / "text.sqlite"
+        )
         answer_half(folder / "text.sqlite", ROWS)
         results["text"] = {"rows": ROWS, "answered": ROWS // 2, **waits(browser, folder / "text.sqlite", "2", PRESSED)}
         seen = Task(labels=("ham", "spam"), image="photo")

@@ -3,10 +3,10 @@ From the press of a key to the next row on the screen: how long does a reviewer 
 
     python benchmarks/bench_page.py    # three minutes; needs Chromium
 
-A review file of 10,000 text rows, of which half are answered (an answer has to find the next open row among them), one of
-200 photographs (noise of 1600 x 1200 pixels, which compresses worse than any photograph), and one with 500 labels. The page
-is the one that `act-hf review page` serves; the browser is Chromium without a window. Measured in the page: from the
-keydown event to the second frame after the next row was put in, by when it is painted. The answer is on disk by then.
+A review file of 10,000 text rows, of which half are answered (the next open row has to be found among them), one of
+120 pictures of 1600 x 1200 pixels, and one with 500 labels. The page is the one that `act-hf review page` serves; the
+browser is Chromium without a window. Measured in the page: from the keydown event to the second frame after the next
+row was put in, by when it is painted. The answer is on disk by then.
 """
 
 import sys

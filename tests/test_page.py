@@ -1,6 +1,7 @@
 """The review page without a browser: its file, who is shown which row, what is pulled, and who is let in."""
 
 import base64
+import inspect
 import io
 import socket
 import sqlite3
@@ -21,6 +22,7 @@ from act_hf.errors import ACTError
 from act_hf.files import read_dataset, write_dataset
 from act_hf.records import stage_records
 from act_hf.review.page.answers import LONGEST_COMMENT, Event, add_answer, person_name
+from act_hf.review.page.app import look
 from act_hf.review.page.content import SIDE, visible
 from act_hf.review.page.database import LAYOUT, Database
 from act_hf.review.page.place import Page, read_task
@@ -98,6 +100,12 @@ class TestPush:
         ann = Visitor(Database(path), "ann")
         seen = [ann.look(), ann.answer(0), ann.answer(0), ann.answer(0), ann.answer(0)]
         assert seen == ["you won", "call me", "buy now", "see you", None]
+
+    def test_a_probability_that_is_none_is_unknown(self, path):
+        assert push_review(to_review(["a", "b"], doubt=[0.9, float("nan")]), path).new == 2
+        ann = Visitor(Database(path), "ann")
+        assert ann.look() == "b"
+        assert ann.view["row"]["error_prob"] is None
 
     def test_pushing_twice_neither_doubles_nor_wipes(self, path, dataset, ann):
         ann.look()
@@ -669,9 +677,21 @@ class TestServing:
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             with pytest.raises(
-                ACTError, match=rf"cannot listen at port {port} of 127.0.0.1: .*in use; give another one"
+                ACTError, match=rf"cannot listen at port {port} of 127.0.0.1: .*in use; give another --port"
             ):
                 serve_page(path, port=port)
+
+    def test_an_address_of_another_machine(self, path, dataset):
+        push_review(dataset, path)
+        with pytest.raises(ACTError, match=r"cannot listen at 203.0.113.1: .*give another --port or --host"):
+            serve_page(path, host="203.0.113.1")
+
+    def test_a_space_launches_with_the_same_options(self):
+        """Where Gradio serves the app itself, it has to know each of them."""
+        import gradio
+
+        for takes in (gradio.Blocks.launch, gradio.mount_gradio_app):
+            assert set(look()) <= set(inspect.signature(takes).parameters)
 
     def test_a_file_that_cannot_be_used_is_known_before_it_is_served(self, tmp_path, path, dataset):
         with pytest.raises(ACTError, match="no review file"):

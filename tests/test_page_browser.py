@@ -222,14 +222,12 @@ class TestHostileText:
         ann = Reviewer(browser)
         with served(path, "--port", 0, "--annotator", "ann") as page:
             ann.open(page.url)
-            for sent in ("fetch('https://example.org/')", "fetch('http://127.0.0.1:9/')"):
-                failed = ann.page.evaluate(f"{sent}.then(() => 'sent', error => String(error))")
-                assert "Failed to fetch" in failed
-            assert ann.page.evaluate(
-                "new Promise(done => { document.addEventListener('securitypolicyviolation', event => "
-                "done(event.effectiveDirective)); document.body.append(Object.assign(new Image(), "
-                "{src: 'https://example.org/x.png'})) })"
-            ) == "img-src"  # fmt: skip
+            for sent, stopped in (
+                ("fetch('https://example.org/').catch(() => {})", "connect-src"),
+                ("document.body.append(Object.assign(new Image(), {src: 'https://example.org/x.png'}))", "img-src"),
+            ):
+                told = "document.addEventListener('securitypolicyviolation', event => done(event.effectiveDirective))"
+                assert ann.page.evaluate(f"new Promise(done => {{ {told}; {sent} }})") == stopped
 
 
 class TestSeveralPeople:

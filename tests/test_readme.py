@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 from datasets import Dataset
+from support.pages import to_review
 from support.weights import embedded
 
 from act_hf import prompts
@@ -69,6 +70,7 @@ def test_the_snippets_of_the_how_to_run(smollm2, minilm, tmp_path, monkeypatch):
     recorded = {"gpt4_label": few_rows["label"][:], "gpt4_confidence": [0.9] * 24}
     known = {
         "dataset": dataset,
+        "drawn": to_review(["see you", "you won"]),
         "my_model": lambda texts, labels: [0.5 for _ in texts],
         "few_rows": few_rows,
         "rows": add_recorded(annotate(few_rows, task, minilm, store="answers.sqlite"), recorded),

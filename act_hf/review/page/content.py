@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,13 +62,19 @@ def stored(row: ReviewRow, task: Task) -> Stored:
         parts.append(part)
     details = {
         "parts": parts,
-        "label_prob": row.label_prob,
-        "error_prob": row.error_prob,
+        "label_prob": _known(row.label_prob),
+        "error_prob": _known(row.error_prob),
         "rationale": row.rationale,
         "critique": row.critique,
     }
-    doubt = UNJUDGED if row.error_prob is None else row.error_prob
+    judged = _known(row.error_prob)
+    doubt = UNJUDGED if judged is None else judged
     return Stored(row.act_id, doubt, row.label, json.dumps(details, ensure_ascii=False), image)
+
+
+def _known(prob: float | None) -> float | None:
+    """Neither SQLite nor JSON has a NaN."""
+    return None if prob is None or math.isnan(prob) else prob
 
 
 def _image(value: Any) -> tuple[tuple[str, bytes] | None, str | None]:

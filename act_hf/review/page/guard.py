@@ -59,14 +59,14 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if scope["type"] != "http" or not self._is_own(headers):
-            await _refuse(send, scope, 403, _FOREIGN)
+        if not self._is_own(headers):
+            await _refuse(send, 403, _FOREIGN)
         elif self.token is None or self._knows(headers.get("cookie", "")):
             await self.app(scope, receive, _with_headers(send))
         elif self._matches(_asked_token(scope)):
             await _enter(send, f"{self.cookie}={self.token}; HttpOnly; SameSite=Lax; Path=/", scope["path"])
         else:
-            await _refuse(send, scope, 401, _MISSING)
+            await _refuse(send, 401, _MISSING)
 
     def _is_own(self, headers: dict[str, str]) -> bool:
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -115,10 +115,7 @@ async def _enter(send: Send, cookie: str, path: str) -> None:
     await send({"type": "http.response.body", "body": b""})
 
 
-async def _refuse(send: Send, scope: Scope, status: int, reason: str) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
-        return
+async def _refuse(send: Send, status: int, reason: str) -> None:
     headers = [(b"content-type", b"text/plain; charset=utf-8")]
     await _with_headers(send)({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": reason.encode()})

@@ -199,7 +199,7 @@ function partOf(part, named) {
   const name = named && part.kind !== "image" ? make("figcaption", {}, foreign(part.name)) : null;
   if (part.problem) return make("figure", { class: "act-part" }, make("p", { class: "act-problem" }, foreign(part.problem)));
   if (part.kind === "image") {
-    return make("figure", { class: "act-part act-image" }, make("img", { src: part.source, alt: `image of the column ${part.name}` }));
+    return make("figure", { class: "act-part act-image" }, make("img", { src: part.source, decoding: "sync", alt: `image of the column ${part.name}` }));
   }
   const text = part.text ? foreign(part.text, "pre") : make("p", { class: "act-problem" }, "no text");
   return make("figure", { class: `act-part act-${part.kind}` }, name, text);

@@ -164,7 +164,7 @@ def _add(database: Database, batch: list[Stored]) -> None:
 def _add_row(connection: sqlite3.Connection, row: Stored) -> None:
     """Adds a row, unless another push has done so meanwhile."""
     made = connection.execute(
-        "INSERT OR IGNORE INTO rows (act_id, doubt, label, details) VALUES (?, ?, ?, ?)",
+        "INSERT INTO rows (act_id, doubt, label, details) VALUES (?, ?, ?, ?) ON CONFLICT (act_id) DO NOTHING",
         (row.act_id, row.doubt, row.label, row.details),
     )
     if made.rowcount and row.image:

@@ -158,10 +158,11 @@ def _listen(host: str, port: int | None) -> socket.socket:
             return socket.create_server((host, wanted), family=_family(host), backlog=256)
         except (OSError, OverflowError) as error:
             problem = error
-    hint = "give another one (--port), or none to take one that is free"
-    # Without what Python adds in brackets.
-    reason = str(problem).partition(" (while")[0]
-    raise ACTError(f"cannot listen at port {port} of {host}: {reason}; {hint}") from problem
+    where = host if port is None else f"port {port} of {host}"
+    reason = str(problem).partition(" (while")[0]  # Python adds the address
+    raise ACTError(
+        f"cannot listen at {where}: {reason}; give another --port or --host, or none: then one that is free is taken"
+    ) from problem
 
 
 def _family(host: str) -> socket.AddressFamily:

@@ -1,16 +1,25 @@
-# Two commands: `make quickstart` and `make test`. Both set up what they need first.
+# `make quickstart`, `make test`, and `make argilla` for a server to review on. All set up what they need first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test quality style bench clean
+.PHONY: quickstart argilla test test-parts quality style bench clean
 
 quickstart: $(READY)
 	$(BIN)/act-hf quickstart --out act_quickstart
 
+# A real Argilla server on this machine, until Ctrl-C.
+argilla: $(READY)
+	$(BIN)/act-hf review argilla --local
+
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# What the tests use where it is there, and need in CI: an Argilla server (580 MB), and a browser for its page.
+test-parts: $(READY)
+	$(BIN)/act-hf review argilla --setup
+	.ci/browser
 
 # What must hold: lint, format, types.
 quality: $(READY)

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from act_hf.models import load_model
     from act_hf.models.asking import LimitReached, Usage
     from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest
+    from act_hf.models.batch import BatchEndpoint
+    from act_hf.models.deferred import Submitted
     from act_hf.models.encoder import EncoderModel
     from act_hf.models.endpoint import Endpoint
     from act_hf.models.local import LocalModel
@@ -39,9 +41,13 @@ if TYPE_CHECKING:
     from act_hf.planning import Plan, plan
     from act_hf.priors import fit_prior
     from act_hf.report import build_report
+    from act_hf.review.page.place import Page
+    from act_hf.review.page.serving import serve_page
+    from act_hf.review.places import pull_review, push_review
     from act_hf.review.responses import Response, merge_responses
     from act_hf.review.simulated import simulate_review
-    from act_hf.review.table import pull_table, push_table
+    from act_hf.review.status import ReviewStatus, review_status
+    from act_hf.review.table import Table
     from act_hf.sampling import exponential, normalised, root, sample, solve_beta, threshold
     from act_hf.task import Example, Task
     from act_hf.trainer import ACTConfig, ACTTrainer
@@ -54,6 +60,8 @@ _HOME = {
     "act_hf.models.base": ("Model", "ChatRequest", "ScoreRequest", "Answer"),
     "act_hf.models.local": ("LocalModel",),
     "act_hf.models.endpoint": ("Endpoint",),
+    "act_hf.models.batch": ("BatchEndpoint",),
+    "act_hf.models.deferred": ("Submitted",),
     "act_hf.models.recorded": ("Recorded",),
     "act_hf.models.encoder": ("EncoderModel",),
     "act_hf.models.store": ("Store",),
@@ -69,7 +77,11 @@ _HOME = {
     "act_hf.critics": ("criticize", "Critic"),
     "act_hf.calibration": ("calibrate",),
     "act_hf.sampling": ("sample", "exponential", "normalised", "root", "threshold", "solve_beta"),
-    "act_hf.review.table": ("push_table", "pull_table"),
+    "act_hf.review.places": ("push_review", "pull_review"),
+    "act_hf.review.table": ("Table",),
+    "act_hf.review.status": ("review_status", "ReviewStatus"),
+    "act_hf.review.page.place": ("Page",),
+    "act_hf.review.page.serving": ("serve_page",),
     "act_hf.review.simulated": ("simulate_review",),
     "act_hf.review.responses": ("Response", "merge_responses"),
     "act_hf.loss": ("act_loss", "act_combine"),
@@ -92,6 +104,7 @@ __all__ = [
     "ACTTrainer",
     "Annotator",
     "Answer",
+    "BatchEndpoint",
     "ChatRequest",
     "Comparison",
     "Critic",
@@ -102,12 +115,16 @@ __all__ = [
     "LimitReached",
     "LocalModel",
     "Model",
+    "Page",
     "Plan",
     "Recorded",
     "Response",
     "ReviewPlan",
+    "ReviewStatus",
     "ScoreRequest",
     "Store",
+    "Table",
+    "Submitted",
     "TargetCheck",
     "Task",
     "Usage",
@@ -133,14 +150,16 @@ __all__ = [
     "panel_error_probs",
     "plan",
     "plan_review",
-    "pull_table",
+    "pull_review",
     "push_dataset",
     "push_model",
-    "push_table",
+    "push_review",
     "ranked",
     "read_dataset",
+    "review_status",
     "root",
     "sample",
+    "serve_page",
     "simulate_review",
     "solve_beta",
     "threshold",

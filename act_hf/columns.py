@@ -66,7 +66,7 @@ def column_features(task: Task, names: Iterable[str] | None = None) -> Features:
             WAVE: Value("int32"),
             WAVE_PI: List(Value("float32")),
             HUMAN: label,
-            RESPONSES: List({"annotator": Value("string"), "label": Value("string")}),
+            RESPONSES: List({name: Value("string") for name in ("annotator", "label", "comment")}),
             FAILURE: Value("string"),
         }
     )

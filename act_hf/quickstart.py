@@ -18,8 +18,9 @@ from act_hf.critics import criticize
 from act_hf.files import write_dataset, written_whole
 from act_hf.models import load_model
 from act_hf.report import build_report
+from act_hf.review.places import push_review
 from act_hf.review.simulated import simulate_review
-from act_hf.review.table import count_answers, push_table
+from act_hf.review.table import Table, count_answers
 from act_hf.sampling import sample
 from act_hf.task import Example, Task
 
@@ -136,4 +137,4 @@ def run_quickstart(out: Path, *, rows: int | None = None, seeds: int = SEEDS, th
 def _push(drawn: Dataset, path: Path) -> None:
     """Writes the review file anew, unless somebody has tried it out and answered."""
     if not (path.exists() and count_answers(path)):
-        push_table(drawn, path, overwrite=True)
+        push_review(drawn, Table(path, overwrite=True))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.argilla_server import ArgillaServer, served
 from support.hub import HubServer
 from support.hub_client import HubClient
 from support.weights import embedded, save_tiny_llama
@@ -43,6 +44,13 @@ def smollm2() -> LocalModel:
 @pytest.fixture(scope="session")
 def minilm() -> EncoderModel:
     return EncoderModel(embedded(minilm_path))
+
+
+@pytest.fixture(scope="session")
+def argilla_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArgillaServer]:
+    """One real server for all tests of a process."""
+    with served(tmp_path_factory.mktemp("argilla")) as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -493,7 +493,7 @@ class TestReviewFile:
     def test_answers_in_it_are_not_thrown_away(self, here):
         rewrite("sheet.csv", lambda row: row | {HUMAN: "good"})
         before = everything(here)
-        assert "exists and may hold answers; pull them first" in refused("review", "push", "drawn", "sheet.csv")
+        assert "0 rows to review in sheet.csv (4 more were there)" in good("review", "push", "drawn", "sheet.csv")
         assert everything(here) == before
 
 
@@ -632,11 +632,12 @@ class TestInterruptedWrite:
 import sys
 from pathlib import Path
 from act_hf.files import read_dataset
-from act_hf.review.table import push_table
+from act_hf.review.places import push_review
+from act_hf.review.table import Table
 rows = read_dataset({str(done / "drawn")!r})
 print("ready", flush=True)
 while True:
-    push_table(rows, Path({str(path)!r}), overwrite=True)
+    push_review(rows, Table({str(path)!r}, overwrite=True))
 """
         good("review", "push", done / "drawn", path)
         whole = path.read_bytes()

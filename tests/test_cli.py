@@ -322,7 +322,6 @@ class TestOverwrite:
             "annotate rows.csv OUT --text text --labels good,bad --model ENCODER",
             "criticize labelled OUT --model ENCODER",
             "sample doubted OUT --budget 2",
-            "review push drawn OUT.csv",
             "review simulate drawn OUT --gold label",
             "train reviewed OUT --base TINY --epochs 1",
             "report reviewed OUT.html",

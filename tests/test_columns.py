@@ -46,7 +46,7 @@ class TestFeatures:
                 "act_wave": Value("int32"),
                 "act_wave_pi": List(Value("float32")),
                 "act_human": label,
-                "act_responses": List({"annotator": Value("string"), "label": Value("string")}),
+                "act_responses": List({name: Value("string") for name in ("annotator", "label", "comment")}),
                 "act_failure": Value("string"),
             }
         )

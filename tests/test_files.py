@@ -83,7 +83,10 @@ def every_type() -> Dataset:
         LABEL_PROBS: [0.1, 0.2, 0.3, 0.4],
         HUMAN: 2,
         SELECTED: True,
-        RESPONSES: [{"annotator": "@ann", "label": "=cmd"}, {"annotator": "", "label": "null"}],
+        RESPONSES: [
+            {"annotator": "@ann", "label": "=cmd", "comment": None},
+            {"annotator": "", "label": "null", "comment": "=1"},
+        ],
         "act_id": "12345678901234567890",
         "act_error_prob": 0.1,
     }

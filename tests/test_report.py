@@ -127,6 +127,11 @@ def in_waves():
     return build_report(dataset)
 
 
+def responses(*rows):
+    """`act_responses`, from pairs of annotator and label."""
+    return [[{"annotator": who, "label": label, "comment": None} for who, label in row] for row in rows]
+
+
 class TestAccuracy:
     def test_the_truth_by_hand(self, full):
         truth = full.truth
@@ -351,7 +356,7 @@ class TestStages:
         assert "ann@example.org" not in page_of(report, tmp_path)
 
     def test_ties(self):
-        answers = [[{"annotator": name, "label": label} for name, label in (("x", "a"), ("y", "b"))]] + [[]] * 7
+        answers = responses([("x", "a"), ("y", "b")], *[()] * 7)
         report = build_report(made(act_human=[None, *HUMAN[1:]], act_responses=answers))
         assert (report.review.state, report.review.tied) == ("unfinished", 1)
         assert any("1 of the rows drawn are tied" in note for note in report.notes)
@@ -359,7 +364,7 @@ class TestStages:
     def test_people_who_disagree(self):
         """Of four rows answered by two people one is disputed."""
         said = [("a", "a"), ("b", "b"), ("c", "a"), (), ("b", "b"), (), (), ()]
-        answers = [[{"annotator": f"p{i}", "label": label} for i, label in enumerate(row)] for row in said]
+        answers = responses(*(zip(("x", "y"), row, strict=False) for row in said))
         report = build_report(made(act_responses=answers))
         assert (report.agreement.pairs, report.agreement.disagreeing) == (4, 1)
         rate = reviewer_error_rate(1, 4, 3)
@@ -370,7 +375,7 @@ class TestStages:
         assert "Corrected for that" in note
 
     def test_people_who_answer_by_chance_correct_nothing(self):
-        answers = [[{"annotator": "x", "label": "a"}, {"annotator": "y", "label": "b"}], *[[]] * 7]
+        answers = responses([("x", "a"), ("y", "b")], *[()] * 7)
         report = build_report(made(act_responses=answers))
         assert report.agreement.estimate is None
         assert not any("Corrected for that" in note for note in report.notes)

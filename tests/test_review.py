@@ -20,14 +20,17 @@ from act_hf.columns import (
     PI,
     RESPONSES,
     SELECTED,
+    WAVE,
     add_columns,
     column_features,
 )
 from act_hf.errors import ACTError
 from act_hf.records import add_record
-from act_hf.review.responses import Response, merge_responses, resolve
+from act_hf.review.places import pull_review, push_review
+from act_hf.review.resolving import majority
+from act_hf.review.responses import Response, merge_responses
 from act_hf.review.simulated import simulate_review
-from act_hf.review.table import ANNOTATOR, CHOICES, pull_table, push_table
+from act_hf.review.table import ANNOTATOR, CHOICES, COMMENT, Table
 from act_hf.task import Task
 
 
@@ -81,6 +84,14 @@ def write(path, rows, *, fields=None, encoding="utf-8", **options) -> None:
 def answered(path, **answers) -> None:
     """Fills in `act_human`: by text in `answers`, else "ham"."""
     write(path, [row | {HUMAN: answers.get(row["sms"], answers.get("other", "ham"))} for row in read(path)])
+
+
+def push_table(dataset: Dataset, path, *, overwrite=False, **options) -> int:
+    return push_review(dataset, Table(path, overwrite=overwrite), **options).new
+
+
+def pull_table(dataset: Dataset, path, *, annotator="reviewer", **options) -> Dataset:
+    return pull_review(dataset, Table(path, annotator=annotator), **options)
 
 
 def human(dataset: Dataset) -> list[str | None]:
@@ -171,12 +182,49 @@ class TestPush:
         push_table(drawn(), path)
         answered(path)
         before = path.read_bytes()
-        with pytest.raises(ACTError, match=r"exists and may hold answers; pull them first"):
-            push_table(drawn(), path)
+        assert push_table(drawn(), path) == 0
         assert path.read_bytes() == before
         push_table(drawn(), path, overwrite=True)
         assert path.read_bytes() != before
         assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+    def test_a_further_wave_goes_below_the_answers_that_are_there(self, path):
+        first = drawn(**{WAVE: [1, 1, None, None, None, None]}, chosen=[True, True, False, False, False, False])
+        push_table(first, path)
+        answered(path)
+        second = drawn(**{WAVE: [1, 1, None, None, 2, 2]})
+        done = push_review(second, Table(path))
+        assert (done.new, done.there) == (2, 2)
+        assert [row["sms"] for row in read(path)] == ["see you", "you won", "buy now", "ok"]
+        assert [row[HUMAN] or None for row in read(path)] == ["ham", "ham", None, None]
+        assert human(pull_table(second, path)) == ["ham", "ham", None, None, None, None]
+
+    def test_what_a_spreadsheet_made_of_the_file_stays(self, sheet):
+        first = drawn(["=1+1", "two"], chosen=[True, False])
+        push_table(first, sheet)
+        write(sheet, [row | {HUMAN: "spam", "notes": "=mine"} for row in read(sheet)], delimiter=";")
+        both = drawn(["=1+1", "two"], chosen=[True, True])
+        push_table(both, sheet)
+        assert [(row["sms"], row["notes"]) for row in read(sheet)] == [("'=1+1", "=mine"), ("two", "")]
+        assert human(pull_table(both, sheet)) == ["spam", None]
+
+    def test_one_wave(self, path):
+        dataset = drawn(**{WAVE: [1, 1, None, None, 2, 2]})
+        assert push_table(dataset, path, wave=2) == 2
+        assert [row["sms"] for row in read(path)] == ["buy now", "ok"]
+        with pytest.raises(ACTError, match="no row was drawn in wave 3; there is 1, 2"):
+            push_table(dataset, path, wave=3)
+
+    def test_people_are_not_asked_again_unless_that_is_meant(self, path):
+        labelled = drawn(**{HUMAN: [1, None, 1, None, None, None]})
+        assert push_table(labelled, path) == 3
+        assert push_table(labelled, path, answered=True) == 1
+        with pytest.raises(ACTError, match="all 4 rows have a human label; answered=True"):
+            push_table(drawn(**{HUMAN: [0] * 6}), path)
+
+    def test_of_two_copies_the_more_doubtful_is_shown(self, path):
+        push_table(drawn(["a", "a"], chosen=[True, True], **{ERROR_PROB: [0.1, 0.7], LABEL: [0, 1]}), path)
+        assert [(row[LABEL], float(row[ERROR_PROB])) for row in read(path)] == [("spam", 0.7)]
 
     @pytest.mark.parametrize(
         ("dataset", "says"),
@@ -219,7 +267,7 @@ class TestPull:
         answered(path, **{"buy now": "spam", "see you": "-5"})
         pulled = pull_table(drawn(), path, annotator="ann")
         assert human(pulled) == ["-5", "ham", None, None, "spam", "ham"]
-        assert pulled[RESPONSES][0] == [{"annotator": "ann", "label": "-5"}]
+        assert pulled[RESPONSES][0] == [{"annotator": "ann", "label": "-5", "comment": None}]
         assert pulled[RESPONSES][2] == []
         assert pulled.features[HUMAN] == pulled.features[LABEL]
 
@@ -259,12 +307,21 @@ class TestPull:
         once = pull_table(drawn(), path)
         twice = pull_table(once, path)
         assert twice.to_dict() == once.to_dict()
+        assert twice.info.description == once.info.description
+
+    def test_comments(self, path):
+        push_table(drawn(), path)
+        write(path, [row | {HUMAN: "ham", COMMENT: "hard" if row["sms"] == "ok" else ""} for row in read(path)])
+        once = pull_table(drawn(), path)
+        assert [answers[0]["comment"] for answers in once[RESPONSES] if answers] == [None, None, None, "hard"]
+        write(path, [{ID: row[ID], HUMAN: row[HUMAN]} for row in read(path)])
+        assert pull_table(once, path).to_dict() == once.to_dict()
 
     def test_answers_are_still_there_after_another_push(self, path):
         push_table(drawn(), path)
         answered(path)
         once = pull_table(drawn(), path)
-        push_table(once, path, overwrite=True)
+        push_table(once, path, overwrite=True, answered=True)
         answered(path, other="", ok="ham")
         assert human(pull_table(once, path)) == human(once)
 
@@ -283,7 +340,7 @@ class TestPull:
         write(path, [row | {ANNOTATOR: who, HUMAN: label} for row in read(path) for who, label in people])
         pulled = pull_table(drawn(), path)
         assert human(pulled) == ["spam", "spam", None, None, "spam", "spam"]
-        assert pulled[RESPONSES][0] == [{"annotator": who, "label": label} for who, label in people]
+        assert pulled[RESPONSES][0] == [{"annotator": who, "label": label, "comment": None} for who, label in people]
 
     def test_a_line_that_does_not_say_who_is_by_the_one_given(self, path):
         push_table(drawn(), path)
@@ -293,14 +350,14 @@ class TestPull:
     def test_a_tie_leaves_the_row_open_until_a_third_person_decides(self, path):
         dataset = drawn()
         for who, label, resolved in (("ann", "ham", "ham"), ("bob", "spam", None), ("eve", "spam", "spam")):
-            push_table(dataset, path, overwrite=True)
+            push_table(dataset, path, overwrite=True, answered=True)
             answered(path, other=label)
             dataset = pull_table(dataset, path, annotator=who)
             assert human(dataset) == [resolved, resolved, None, None, resolved, resolved]
 
     def test_a_human_label_that_came_in_another_way_is_kept_and_counted(self, path):
         labelled = drawn(**{HUMAN: [1, None, 1, None, None, None]})
-        push_table(labelled, path)
+        push_table(labelled, path, answered=True)
         answered(path, **{"see you": "", "other": "ham"})
         pulled = pull_table(labelled, path)
         assert human(pulled) == ["spam", "ham", "spam", None, "ham", "ham"]
@@ -472,7 +529,7 @@ class TestMerge:
     def test_the_majority(self, labels):
         counts = [labels.count(name) for name in LABELS]
         alone = counts.count(max(counts)) == 1
-        assert resolve(labels) == (LABELS[int(np.argmax(counts))] if alone else None)
+        assert majority(labels) == (LABELS[int(np.argmax(counts))] if alone else None)
 
 
 class TestEveryLineIsChecked:
@@ -503,7 +560,7 @@ class TestSimulate:
     def test_it_answers_what_was_drawn_and_says_so(self):
         made = simulate_review(drawn(), gold="truth")
         assert human(made) == ["ham", "spam", None, None, "spam", "ham"]
-        assert made[RESPONSES][0] == [{"annotator": "simulated from column 'truth'", "label": "ham"}]
+        assert made[RESPONSES][0] == [{"annotator": "simulated from column 'truth'", "label": "ham", "comment": None}]
         record = json.loads(made.info.description.split("\n")[-1].partition(": ")[2])
         assert record["simulated"] is True
         assert record["source"] == "simulated from column 'truth'"

@@ -8,11 +8,13 @@ import sys
 
 import typer
 
-from act_hf.cli import people
+from act_hf.cli import argilla
+from act_hf.cli import review as people
+from act_hf.cli.choice import calibrate, sample
 from act_hf.cli.forecast import compare, plan
 from act_hf.cli.goals import budget, stop
 from act_hf.cli.labels import annotate, criticize
-from act_hf.cli.people import calibrate, sample
+from act_hf.cli.page import page
 from act_hf.cli.publishing import publish
 from act_hf.cli.results import report, train
 from act_hf.cli.several import fuse, panel
@@ -22,13 +24,13 @@ from act_hf.errors import ACTError
 
 
 MISTAKE, LIMIT, STOPPED = 2, 3, 130
-"""Exit statuses: of a mistake by the user, at `--max-calls` or `--max-cost`, and after Ctrl-C."""
+"""Exit statuses: of a mistake by the user; at `--max-calls` or `--max-cost`, or with `--no-wait`; after Ctrl-C."""
 
 app = typer.Typer(
     name="act-hf",
     help="A human-quality labelled data set out of a model-labelled one, for a fraction of the human work.",
     epilog="Start with: act-hf quickstart. Exit status: 1 where stop says no, 2 for a mistake, 3 at --max-calls or "
-    "--max-cost, 130 after Ctrl-C; after the last two, the same command goes on from there.",
+    "--max-cost and with --no-wait, 130 after Ctrl-C; after the last two, the same command goes on from there.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -70,9 +72,12 @@ for _panel, _command, _example in (
 
 app.add_typer(review, name="review", rich_help_panel="Review")
 for _command, _example in (
+    (page, "drawn"),
     (people.push, "drawn to_review.csv"),
+    (people.status, "drawn to_review.csv"),
     (people.pull, "drawn to_review.csv reviewed --annotator ann"),
     (people.simulate, "drawn reviewed --gold label"),
+    (argilla.argilla, "--local"),
 ):
     _name = _command.__name__
     review.command(_name, epilog=f"Example: act-hf review {_name} {_example}")(_command)
@@ -98,8 +103,9 @@ def main() -> None:
 
 def _status(error: ACTError) -> int:
     from act_hf.models.asking import LimitReached
+    from act_hf.models.deferred import Submitted
 
-    return LIMIT if isinstance(error, LimitReached) else MISTAKE
+    return LIMIT if isinstance(error, LimitReached | Submitted) else MISTAKE
 
 
 def _quiet() -> None:

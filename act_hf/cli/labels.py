@@ -55,7 +55,7 @@ def annotate(
     dataset = open_dataset(source, split, target, overwrite)
     options: dict[str, Any] = {"strategy": strategy, "calibration": calibration, "store": store} | limits.given()
     asked = task.task(dataset, "annotate")
-    finish(run(dataset, asked, server.load(model), batch_size=batch_size, **options), target, overwrite)
+    finish(run(dataset, asked, server.load(model, store), batch_size=batch_size, **options), target, overwrite)
 
 
 @spread
@@ -99,4 +99,4 @@ def criticize(
     dataset = open_dataset(source, split, target, overwrite)
     options: dict[str, Any] = {"strategy": strategy, "calibration": calibration, "suffix": suffix, "store": store}
     options |= limits.given()
-    finish(run(dataset, server.load(model), batch_size=batch_size, **options), target, overwrite)
+    finish(run(dataset, server.load(model, store), batch_size=batch_size, **options), target, overwrite)

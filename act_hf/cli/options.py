@@ -53,6 +53,13 @@ def in_panel(panel: str, help: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=help, rich_help_panel=panel, **more)
 
 
+def key_in(variable: str) -> str:
+    """How the key in an environment variable is told to a model or a place: it looks it up itself."""
+    if not os.environ.get(variable):  # not repeated: it may be a key that was given by mistake
+        raise ACTError("--api-key-env: there is no environment variable of that name; give a name, never the key")
+    return f"${variable}"
+
+
 @dataclass(frozen=True)
 class TaskOptions:
     """What is labelled."""
@@ -123,9 +130,26 @@ class ServerOptions:
         str | None,
         in_panel("Server", f"The environment variable with the API key. Default: {KEY}, where it is set."),
     ] = None
+    batch: Annotated[
+        bool, in_panel("Server", "Ask by batch: half the price, within a day. Needs --base-url.", "--batch")
+    ] = False
+    batch_requests: Annotated[int | None, in_panel("Server", "Most requests in a batch. Default: 50,000.", min=1)] = (
+        None
+    )
+    no_wait: Annotated[
+        bool,
+        in_panel(
+            "Server",
+            "With --batch: submit, and end with exit status 3; the same command takes the answers later.",
+            "--no-wait",
+        ),
+    ] = False
 
-    def load(self, name: str) -> Model:
-        """The model of that name: behind the server, or in this process where no server is named."""
+    def load(self, name: str, store: Path | None = None) -> Model:
+        """
+        The model of that name: behind the server, or in this process where no server is named. What is submitted by
+        batch is written down beside `store`.
+        """
         from act_hf.cli.shared import threads
         from act_hf.models import load_model
 
@@ -139,15 +163,26 @@ class ServerOptions:
             "timeout": self.timeout,
             "prices": self._prices(),
             "token": self._token(remote),
+            **self._by_batch(store),
         }
         options = {option: value for option, value in given.items() if value is not None}
         return load_model(name, base_url=self.base_url, provider=self.provider, threads=threads(), **options)
 
-    def load_mixed(self, name: str) -> Model:
+    def load_mixed(self, name: str, store: Path | None = None) -> Model:
         """The same among several models, of which encoders are always in this process: servers do not have them."""
         from act_hf.models import is_encoder
 
-        return ServerOptions().load(name) if is_encoder(name) else self.load(name)
+        return ServerOptions().load(name) if is_encoder(name) else self.load(name, store)
+
+    def _by_batch(self, store: Path | None) -> dict[str, Any]:
+        if not self.batch:
+            for option, given in (("--no-wait", self.no_wait), ("--batch-requests", self.batch_requests)):
+                if given:
+                    raise ACTError(f"{option} is for a server that is asked by batch; give --batch too")
+            return {}
+        beside = None if store is None else store.with_name(f"{store.name}.batches")
+        chosen = {"wait": False if self.no_wait else None, "max_requests": self.batch_requests, "journal": beside}
+        return {"batch": True, **chosen}
 
     def _prices(self) -> tuple[float, float] | None:
         if (self.price_in is None) != (self.price_out is None):
@@ -157,9 +192,7 @@ class ServerOptions:
     def _token(self, remote: bool) -> str | None:
         if self.api_key_env is None:
             return f"${KEY}" if remote and os.environ.get(KEY) else None
-        if not os.environ.get(self.api_key_env):  # not repeated: it may be a key that was given by mistake
-            raise ACTError("--api-key-env: there is no environment variable of that name; give a name, never the key")
-        return f"${self.api_key_env}"
+        return key_in(self.api_key_env)
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def plan_review(dataset: Dataset, *, target: float = 0.98, confidence: float = 0
 
     ```python
     >>> audit = sample(criticized, budget=400, mix=1.0)
-    >>> audit = pull_table(audit, "reviewed.csv")
+    >>> audit = pull_review(audit, "reviewed.csv")
     >>> print(plan_review(audit, target=0.98).summary())
     ```
     """

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from act_hf import columns
 from act_hf.errors import ACTError
-from act_hf.records import add_record, recorded_task
+from act_hf.records import add_record, recorded_task, stage_records
+from act_hf.review.resolving import MAJORITY, resolve_answers
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from datasets import Dataset
 
     from act_hf.task import Task
+
+Answer = dict[str, str | None]
+"""One person's answer in `act_responses`: annotator, label, comment."""
 
 
 @dataclass(frozen=True)
@@ -28,22 +32,31 @@ class Response:
         act_id (`str`): the row.
         annotator (`str`): who answered.
         label (`str`): the label's name.
+        comment (`str`, *optional*): what they had to say about it.
     """
 
     act_id: str
     annotator: str
     label: str
+    comment: str | None = None
 
 
 def merge_responses(
-    dataset: Dataset, responses: Sequence[Response], *, source: str, simulated: bool = False, replace: bool = False
+    dataset: Dataset,
+    responses: Sequence[Response],
+    *,
+    source: str,
+    simulated: bool = False,
+    replace: bool = False,
+    resolve: str | None = None,
+    left: Sequence[str] = (),
 ) -> Dataset:
     """
     The data set with `responses` in `act_responses`, and `act_human` resolved from all of them.
 
-    A row's human label is the one that most people gave; on a tie it is empty. Rows with the same content share an
-    `act_id`: the answer goes to each of them that was selected, and to no other, so that `act_pi` stays the
-    probability with which a row has a human label. Nothing is changed unless everything is in order.
+    Rows with the same content share an `act_id`: the answer goes to each of them that was selected, and to no other,
+    so that `act_pi` stays the probability with which a row has a human label. Nothing is changed unless everything is
+    in order.
 
     Args:
         dataset (`Dataset`): sampled rows; answers that they have already are kept.
@@ -51,9 +64,14 @@ def merge_responses(
         source (`str`): where they come from, for the record.
         simulated (`bool`, *optional*, defaults to `False`): no person answered. Said wherever a result is shown.
         replace (`bool`, *optional*, defaults to `False`): lets people change an answer they gave before.
+        resolve (`str`, *optional*): how several answers become one: `"majority"` (the label that most people gave) or
+            `"dawid_skene"` (people who are right more often count for more); see [`resolve_answers`]. A tie leaves the
+            row open. By default as the last time, and the majority at first.
+        left (sequence of `str`): what was not taken and why, for the record.
 
     Returns:
-        `Dataset`: the same rows with `act_human` and `act_responses`. The machine label is untouched.
+        `Dataset`: the same rows with `act_human` and `act_responses`. The machine label is untouched. The data set
+        itself where this changes nothing.
 
     Raises:
         ACTError: for a row that is unknown or was not selected, an unknown label, two answers by one person for one
@@ -72,13 +90,14 @@ def merge_responses(
             dataset[columns.ID][:], dataset[columns.SELECTED][:], _earlier(dataset, task), strict=True
         )
     ]
-    human = [resolve(answers.values()) for answers in merged]
+    method = resolve or _last_method(dataset)
+    human = resolve_answers([_labels(answers) for answers in merged], len(task.labels), method)
     values: dict[str, list[Any]] = {
         columns.HUMAN: [None if label is None else task.index(label) for label in human],
-        columns.RESPONSES: [
-            [{"annotator": annotator, "label": label} for annotator, label in answers.items()] for answers in merged
-        ],
+        columns.RESPONSES: [list(answers.values()) for answers in merged],
     }
+    if all(name in dataset.column_names and dataset[name][:] == values[name] for name in values):
+        return dataset
     reviewed = columns.add_columns(dataset, values, columns.column_features(task, values))
     return add_record(
         reviewed,
@@ -86,19 +105,22 @@ def merge_responses(
         source=source,
         simulated=simulated,
         annotators=sorted({response.annotator for response in responses}),
+        resolve=method,
         responses=len(responses),
         selected=sum(dataset[columns.SELECTED][:]),
         answered=sum(label is not None for label in human),
         ties=sum(bool(answers) and label is None for answers, label in zip(merged, human, strict=True)),
+        **({"left": list(left)} if left else {}),
     )
 
 
-def resolve(labels: Iterable[str]) -> str | None:
-    """The label given most often, or `None` for a tie or no answer."""
-    top = Counter(labels).most_common(2)
-    if not top or (len(top) == 2 and top[0][1] == top[1][1]):
-        return None
-    return top[0][0]
+def _last_method(dataset: Dataset) -> str:
+    made = stage_records(dataset, "review")
+    return str(made[-1].get("resolve", MAJORITY)) if made else MAJORITY
+
+
+def _labels(answers: Mapping[str, Answer]) -> dict[str, str]:
+    return {annotator: str(answer["label"]) for annotator, answer in answers.items()}
 
 
 def check_ids(dataset: Dataset, ids: Sequence[str]) -> None:
@@ -116,13 +138,13 @@ def check_ids(dataset: Dataset, ids: Sequence[str]) -> None:
         raise ACTError(f"review: answers for rows that were not selected, with the {_some(idle)}")
 
 
-def _by_row(responses: Sequence[Response]) -> dict[str, dict[str, str]]:
-    given: dict[str, dict[str, str]] = defaultdict(dict)
+def _by_row(responses: Sequence[Response]) -> dict[str, dict[str, Answer]]:
+    given: dict[str, dict[str, Answer]] = defaultdict(dict)
     twice = []
     for response in responses:
         if response.annotator in given[response.act_id]:
             twice.append(response.act_id)
-        given[response.act_id][response.annotator] = response.label
+        given[response.act_id][response.annotator] = _answer(response.annotator, response.label, response.comment)
     if twice:
         raise ACTError(
             f"review: more than one answer by the same person for the {_some(twice)}; keep one for each row"
@@ -130,13 +152,13 @@ def _by_row(responses: Sequence[Response]) -> dict[str, dict[str, str]]:
     return given
 
 
-def _earlier(dataset: Dataset, task: Task) -> list[dict[str, str]]:
+def _earlier(dataset: Dataset, task: Task) -> list[dict[str, Answer]]:
     """Everybody's answers so far. A human label that came in another way counts as somebody's."""
     nothing = [None] * len(dataset)
     given = dataset[columns.RESPONSES][:] if columns.RESPONSES in dataset.column_names else nothing
     human = dataset[columns.HUMAN][:] if columns.HUMAN in dataset.column_names else nothing
     return [
-        {answer["annotator"]: answer["label"] for answer in answers or _somebody(label, task)}
+        {one["annotator"]: _answer(**one) for one in answers or _somebody(label, task)}
         for answers, label in zip(given, human, strict=True)
     ]
 
@@ -145,14 +167,24 @@ def _somebody(label: int | None, task: Task) -> list[dict[str, str]]:
     return [] if label is None else [{"annotator": "unknown", "label": task.labels[label]}]
 
 
-def _with(earlier: Mapping[str, str], given: Mapping[str, str], act_id: str, *, replace: bool) -> dict[str, str]:
-    for annotator, label in given.items():
-        if earlier.get(annotator, label) != label and not replace:
+def _answer(annotator: str, label: str, comment: str | None = None) -> Answer:
+    return {"annotator": annotator, "label": label, "comment": comment or None}
+
+
+def _with(
+    earlier: Mapping[str, Answer], given: Mapping[str, Answer], act_id: str, *, replace: bool
+) -> dict[str, Answer]:
+    merged = dict(earlier)
+    for annotator, answer in given.items():
+        before = earlier.get(annotator, answer)
+        if before["label"] != answer["label"] and not replace:
             raise ACTError(
-                f"review: {annotator!r} answered {earlier[annotator]!r} for {act_id} before and {label!r} now; "
+                f"review: {annotator!r} answered {before['label']!r} for {act_id} before and {answer['label']!r} now; "
                 "pass replace=True (--replace) to change the answer"
             )
-    return {**earlier, **given}
+        # A file without a column of comments says nothing against the comment that was there.
+        merged[annotator] = answer if answer["comment"] else {**answer, "comment": before["comment"]}
+    return merged
 
 
 def _some(ids: Sequence[str]) -> str:

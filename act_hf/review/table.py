@@ -7,6 +7,7 @@ import io
 import json
 import re
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,95 +15,106 @@ from act_hf import columns
 from act_hf.errors import ACTError
 from act_hf.files import FORMULA, written_whole
 from act_hf.records import recorded_task
-from act_hf.review.responses import Response, check_ids, merge_responses
+from act_hf.review.places import Pulled, Pushed
+from act_hf.review.responses import Response, check_ids
 
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from act_hf.review.rows import ReviewRow, ReviewRows
     from act_hf.task import Task
 
 CHOICES = "act_choices"
 ANNOTATOR = "act_annotator"
+COMMENT = "act_comment"
 FORMATS = (".csv", ".jsonl")
 
 # A spreadsheet takes this for a number, a date or a time, and saves another one: an id 12345e67 comes back as 1.2E+71.
 _NUMBER = re.compile(r"[\d.,:/%e +-]*\d[\d.,:/%e +-]*", re.IGNORECASE | re.ASCII)
 
 
-def push_table(dataset: Dataset, path: str | Path, *, overwrite: bool = False) -> int:
+@dataclass(frozen=True)
+class Table:
     """
-    Writes the selected rows to a file in which people fill in the column `act_human`.
+    Review in a file with a line a row, in which people fill in the column `act_human`.
 
-    The most doubtful rows come first; rows with the same content come once. In CSV, text that a spreadsheet would run
-    as a formula or take for a number gets an apostrophe in front.
+    Text that a spreadsheet would run as a formula or take for a number gets an apostrophe in front in CSV. Columns may
+    be removed, except `act_id` and `act_human`. A column `act_annotator` says who answered, `act_comment` what they
+    had to say.
 
     Args:
-        dataset (`Dataset`): sampled rows.
         path (`str` or `Path`): ends in `.csv` or `.jsonl`.
-        overwrite (`bool`, *optional*, defaults to `False`): replaces a file that is there, with the answers in it.
-
-    Returns:
-        `int`: the number of lines to fill in.
+        annotator (`str`, *optional*, defaults to `"reviewer"`): who answered, where no column says so.
+        overwrite (`bool`, *optional*, defaults to `False`): a push writes the file anew, and answers in it are gone.
 
     Raises:
-        ACTError: for another ending, a file that is there, nothing selected, or a task with images.
+        ACTError: for another ending.
     """
-    path = _checked_path(path)
-    columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review push")
-    task = recorded_task(dataset)
-    columns.require(dataset, task.columns, stage="review push")
-    if task.image:
-        raise ACTError(f"review push: a table cannot show the images of column {task.image!r}")
-    if path.exists() and not overwrite:
-        raise ACTError(f"{str(path)!r} exists and may hold answers; pull them first, or pass overwrite (--overwrite)")
-    lines = _lines(dataset, task)
-    if not lines:
-        raise ACTError("review push: no row is selected")
-    with written_whole(path, "the review file") as unfinished:
-        if path.suffix == ".csv":
-            # With the mark that makes Excel read UTF-8.
-            unfinished.write_text(_to_csv(lines), encoding="utf-8-sig", newline="")
-        else:
-            unfinished.write_text(_to_jsonl(lines), encoding="utf-8")
-    return len(lines)
 
+    path: str | Path
+    annotator: str = "reviewer"
+    overwrite: bool = False
 
-def pull_table(dataset: Dataset, path: str | Path, *, annotator: str = "reviewer", replace: bool = False) -> Dataset:
-    """
-    Reads back a file that [`push_table`] wrote and people filled in. Empty answers are taken as not given yet.
+    def __post_init__(self) -> None:
+        _checked_path(self.path)
 
-    Args:
-        dataset (`Dataset`): the rows that were pushed.
-        path (`str` or `Path`): ends in `.csv` or `.jsonl`; columns may have been removed, but not `act_id` and
-            `act_human`.
-        annotator (`str`, *optional*, defaults to `"reviewer"`): who answered, where the file has no column
-            `act_annotator` that says so.
-        replace (`bool`, *optional*, defaults to `False`): lets people change an answer they gave before.
+    @property
+    def name(self) -> str:
+        """For records."""
+        return f"table {Path(self.path).name}"
 
-    Returns:
-        `Dataset`: as from [`merge_responses`].
+    @property
+    def final(self) -> bool:
+        """Anybody may edit a file: who pulls says whether changed answers are meant."""
+        return False
 
-    Raises:
-        ACTError: for a missing or broken file, a missing column, a row whose text was edited, no answer at all, and
-            what [`merge_responses`] refuses.
-    """
-    path = _checked_path(path)
-    task = recorded_task(dataset)
-    # Spreadsheets leave empty lines at the end.
-    lines = [line for line in _read(path) if _act_id(line) or _cell(line, columns.HUMAN)]
-    check_ids(dataset, [_act_id(line) for line in lines])
-    _check_once(lines, annotator, path)
-    _check_unedited(dataset, lines, task, path)
-    responses = []
-    for line in lines:
-        answer = _cell(line, columns.HUMAN)
-        if answer:
-            who = _cell(line, ANNOTATOR) or annotator
-            responses.append(Response(_act_id(line), who, _label(answer, task)))
-    if not responses:
-        raise ACTError(f"{str(path)!r}: no answer in column {columns.HUMAN!r}; fill it in for at least one row")
-    return merge_responses(dataset, responses, source=f"table {path.name}", replace=replace)
+    @property
+    def how(self) -> str:
+        """What people do."""
+        return f"fill in {columns.HUMAN}"
+
+    def push(self, rows: ReviewRows) -> Pushed:
+        """
+        Writes the rows that the file does not have yet, below the lines that it has. The file is made where there is
+        none, and left alone where nothing is new.
+
+        Raises:
+            ACTError: for a task with images, and a file that is broken or cannot be written.
+        """
+        path = Path(self.path)
+        if rows.task.image:
+            raise ACTError(f"review push: a table cannot show the images of column {rows.task.image!r}")
+        there = [] if self.overwrite or not path.exists() else _read(path)
+        new = rows.without({_act_id(line) for line in there})
+        if len(new):
+            fresh = [_line(row, rows) for row in new]
+            _write(path, [*there, *fresh], raw=len(there))
+        return Pushed(new=len(new), there=len(rows) - len(new))
+
+    def pull(self, dataset: Dataset) -> Pulled:
+        """
+        The answers filled in so far. Empty ones are taken as not given yet.
+
+        Raises:
+            ACTError: for a missing or broken file, a missing column, a row whose text was edited, one that the data
+                set does not have, or an unknown label.
+        """
+        path = Path(self.path)
+        task = recorded_task(dataset)
+        # Spreadsheets leave empty lines at the end.
+        lines = [line for line in _read(path) if _act_id(line) or _cell(line, columns.HUMAN)]
+        check_ids(dataset, [_act_id(line) for line in lines])
+        _check_once(lines, self.annotator, path)
+        _check_unedited(dataset, lines, task, path)
+        answered = [line for line in lines if _cell(line, columns.HUMAN)]
+        return Pulled([self._response(line, task) for line in answered])
+
+    def _response(self, line: dict[str, Any], task: Task) -> Response:
+        label = _label(_cell(line, columns.HUMAN), task)
+        task.index(label)
+        who = _cell(line, ANNOTATOR) or self.annotator
+        return Response(_act_id(line), who, label, _cell(line, COMMENT) or None)
 
 
 def count_answers(path: str | Path) -> int:
@@ -125,37 +137,32 @@ def _checked_path(path: str | Path) -> Path:
     return path
 
 
-def _lines(dataset: Dataset, task: Task) -> list[dict[str, Any]]:
-    optional = [name for name in (columns.ERROR_PROB, columns.CRITIQUE) if name in dataset.column_names]
-    shown = [columns.ID, *task.columns, columns.LABEL, *optional]
-    rows = _rows_by_id(dataset, shown, dataset[columns.SELECTED][:])
-    # A row that no critic judged has no error probability, and comes first.
-    doubtful = sorted(rows.values(), key=lambda row: -_or(row.get(columns.ERROR_PROB), 1.0))
-    return [_line(row, shown, task) for row in doubtful]
+def _line(row: ReviewRow, rows: ReviewRows) -> dict[str, Any]:
+    line = {columns.ID: row.act_id, **row.shown, columns.LABEL: row.label}
+    if columns.ERROR_PROB in rows.columns:
+        line[columns.ERROR_PROB] = None if row.error_prob is None else round(row.error_prob, 4)
+    if columns.CRITIQUE in rows.columns:
+        line[columns.CRITIQUE] = row.critique
+    return {**line, CHOICES: " | ".join(rows.task.labels), columns.HUMAN: None}
 
 
-def _rows_by_id(dataset: Dataset, names: list[str], wanted: list[bool]) -> dict[str, dict[str, Any]]:
-    chosen = dataset.select([number for number, want in enumerate(wanted) if want])
-    return {row[columns.ID]: row for row in chosen.with_format(None).select_columns(names)}
+def _write(path: Path, lines: list[dict[str, Any]], *, raw: int) -> None:
+    """Writes a review file whole. The first `raw` lines come from one, and their cells are escaped already."""
+    with written_whole(path, "the review file") as unfinished:
+        if path.suffix == ".csv":
+            # With the mark that makes Excel read UTF-8.
+            unfinished.write_text(_to_csv(lines, raw), encoding="utf-8-sig", newline="")
+        else:
+            unfinished.write_text(_to_jsonl(lines), encoding="utf-8")
 
 
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
-
-
-def _line(row: dict[str, Any], shown: list[str], task: Task) -> dict[str, Any]:
-    line = {name: row[name] for name in shown}
-    line[columns.LABEL] = None if row[columns.LABEL] is None else task.labels[row[columns.LABEL]]
-    if line.get(columns.ERROR_PROB) is not None:
-        line[columns.ERROR_PROB] = round(line[columns.ERROR_PROB], 4)
-    return {**line, CHOICES: " | ".join(task.labels), columns.HUMAN: None}
-
-
-def _to_csv(lines: list[dict[str, Any]]) -> str:
+def _to_csv(lines: list[dict[str, Any]], raw: int) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(lines[0]))
+    fields = dict.fromkeys(name for line in lines for name in line if name is not None)
+    writer = csv.DictWriter(text, fieldnames=list(fields), extrasaction="ignore")
     writer.writeheader()
-    writer.writerows({name: _escaped(value) for name, value in line.items()} for line in lines)
+    writer.writerows(lines[:raw])
+    writer.writerows({name: _escaped(value) for name, value in line.items()} for line in lines[raw:])
     return text.getvalue()
 
 
@@ -220,7 +227,9 @@ def _check_unedited(dataset: Dataset, lines: list[dict[str, Any]], task: Task, p
     """An answer to an edited text may not be one to the row's."""
     columns.require(dataset, [columns.ID, *task.columns], stage="review pull")
     asked = {_act_id(line) for line in lines}
-    rows = _rows_by_id(dataset, [columns.ID, *task.columns], [act_id in asked for act_id in dataset[columns.ID][:]])
+    wanted = [number for number, act_id in enumerate(dataset[columns.ID][:]) if act_id in asked]
+    shown = dataset.select(wanted).with_format(None).select_columns([columns.ID, *task.columns])
+    rows = {row[columns.ID]: row for row in shown}
     for line in lines:
         act_id = _act_id(line)
         for name in task.columns:

@@ -1,14 +1,13 @@
-"""Choosing rows for people, handing them out, and taking their answers back."""
+"""Which rows people look at."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from act_hf.cli.options import Input, Output, Overwrite, Split
-from act_hf.cli.shared import finish, open_dataset, parse_budget, say
+from act_hf.cli.shared import finish, open_dataset, parse_budget
 
 
 def sample(
@@ -61,47 +60,3 @@ def calibrate(
 
     dataset = open_dataset(source, split, target, overwrite)
     finish(run(dataset, method=method, features=feature or (), words=words, seed=seed), target, overwrite)
-
-
-def push(
-    source: Input,
-    file: Annotated[Path, typer.Argument(help="The .csv or .jsonl file for people to fill in.")],
-    split: Split = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Write the chosen rows to a file with an empty column act_human."""
-    from act_hf.files import read_dataset
-    from act_hf.review.table import push_table
-
-    rows = push_table(read_dataset(source, split=split), file, overwrite=overwrite)
-    say(f"{rows} rows to review in {file}: fill in act_human, then act-hf review pull {source} {file} OUTPUT")
-
-
-def pull(
-    source: Input,
-    file: Annotated[Path, typer.Argument(help="The file that people filled in.")],
-    target: Output,
-    annotator: Annotated[str, typer.Option(help="Who answered, where the file does not say.")] = "reviewer",
-    replace: Annotated[bool, typer.Option("--replace", help="Let people change answers they gave before.")] = False,
-    split: Split = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Take the answers back into the data set."""
-    from act_hf.review.table import pull_table
-
-    dataset = open_dataset(source, split, target, overwrite)
-    finish(pull_table(dataset, file, annotator=annotator, replace=replace), target, overwrite)
-
-
-def simulate(
-    source: Input,
-    target: Output,
-    gold: Annotated[str, typer.Option(help="The column with the true labels.")],
-    split: Split = None,
-    overwrite: Overwrite = False,
-) -> None:
-    """Answer from a column of true labels instead of asking people. Reports say that it was simulated."""
-    from act_hf.review.simulated import simulate_review
-
-    dataset = open_dataset(source, split, target, overwrite)
-    finish(simulate_review(dataset, gold=gold), target, overwrite)

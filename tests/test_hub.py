@@ -181,6 +181,24 @@ class TestRoundTrip:
         anywhere(jobs.push, jobs.rows(6), f"hf://{id}@refs/pr/1", overwrite=True)
         assert len(anywhere(jobs.pull, f"hf://{id}@refs/pr/1")) == 6
 
+    def test_a_pull_request_to_somebody_else(self, hub, client):
+        hub.put("ann/common", {"README.md": b"# Common\n"})
+        page = client(jobs.push, jobs.rows(3), "hf://ann/common", create_pr=True, private=False, token=BOB)
+        assert page.endswith("/datasets/ann/common/discussions/1")
+        assert set(files(hub, "ann/common")) == {"README.md"}
+        assert len(client(jobs.pull, "hf://ann/common@refs/pr/1")) == 3
+
+    def test_the_configuration_that_a_card_calls_the_default(self, hub, client):
+        for name, count in (("one", 3), ("two", 5)):
+            client(jobs.push, jobs.rows(count), f"hf://ann/usual:{name}", token=WRITE)
+        card = files(hub, "ann/usual")["README.md"]
+        hub.put(
+            "ann/usual", {"README.md": card.replace(b"- config_name: two", b"- config_name: two\n  default: true", 1)}
+        )
+        assert len(client(jobs.pull, "ann/usual", token=WRITE)) == 5
+        client(jobs.push, jobs.rows(6), "hf://ann/usual:two", overwrite=True, token=WRITE)
+        assert len(client(jobs.pull, "ann/usual", token=WRITE)) == 6
+
     def test_through_read_and_write(self, anywhere, people):
         id = anywhere.new()
         anywhere(write_dataset, people, f"hf://{id}")
@@ -198,6 +216,8 @@ class TestRoundTrip:
         (tmp_path / "red.jpg").rename(tmp_path / "moved.jpg")
         back = anywhere(pictures, id)
         assert back == [(tmp_path / "moved.jpg").read_bytes()]
+        with pytest.raises(ACTError, match=f"cannot prepare the rows for 'hf://{id}': .*No such file .*red.jpg"):
+            anywhere(jobs.push, given, f"hf://{id}", overwrite=True)
 
 
 def pictures(id: str) -> list[bytes]:
@@ -260,52 +280,44 @@ def pushed_by_datasets(dataset: Dataset, id: str) -> None:
 
 
 class TestInParallel:
-    def test_the_same_rows_pushed_by_somebody_else(self, hub, client):
-        client(jobs.push, jobs.rows(3), "hf://ann/race", token=WRITE)
-        theirs = {"data/train-00000-of-00001.parquet": b"theirs"}
-        with pytest.raises(
-            ACTError, match=r"somebody else pushed 'data/train-00000-of-00001.parquet' at the same time"
-        ):
-            client(overtaken, jobs.rows(4), "hf://ann/race", theirs, token=WRITE)
-        assert files(hub, "ann/race")["data/train-00000-of-00001.parquet"] == b"theirs"
+    """Somebody else's commit comes between what a push has read and its own."""
 
-    def test_other_files_changed_by_somebody_else(self, hub, client):
+    def test_the_same_rows(self, hub, client):
+        client(jobs.push, jobs.rows(3), "hf://ann/race", token=WRITE)
+        hub.overtaking = [{"data/train-00000-of-00001.parquet": b"theirs"}]
+        says = (
+            "cannot push to 'hf://ann/race': somebody else pushed 'data/train-00000-of-00001.parquet' at the same "
+            "time, and theirs came first; nothing of yours is there"
+        )
+        with pytest.raises(ACTError, match=says):
+            client(jobs.push, jobs.rows(4), "hf://ann/race", overwrite=True, token=WRITE)
+        assert files(hub, "ann/race")["data/train-00000-of-00001.parquet"] == b"theirs"
+        client(jobs.push, jobs.rows(4), "hf://ann/race", overwrite=True, token=WRITE)
+        assert len(client(jobs.pull, "ann/race", token=WRITE)) == 4
+
+    def test_other_files(self, hub, client):
         client(jobs.push, jobs.rows(3), "hf://ann/friendly", token=WRITE)
-        theirs = {"notes.txt": b"theirs", "README.md": files(hub, "ann/friendly")["README.md"] + b"\nTheirs.\n"}
-        client(overtaken, jobs.rows(4), "hf://ann/friendly", theirs, token=WRITE)
+        card = files(hub, "ann/friendly")["README.md"]
+        hub.overtaking = [{"notes.txt": b"theirs", "README.md": card + b"\nTheirs.\n"}]
+        client(jobs.push, jobs.rows(4), "hf://ann/friendly", overwrite=True, token=WRITE)
         assert files(hub, "ann/friendly")["notes.txt"] == b"theirs"
         assert b"\nTheirs.\n" in files(hub, "ann/friendly")["README.md"]
         assert len(client(jobs.pull, "ann/friendly", token=WRITE)) == 4
 
-    def test_somebody_who_does_not_stop(self, hub, client):
+    def test_the_first_push_of_both(self, hub, client):
+        """Nobody said that what is there may be replaced."""
+        card = b"---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: x.parquet\n---\n"
+        hub.overtaking = [{"x.parquet": b"theirs", "README.md": card}]
+        with pytest.raises(ACTError, match="'hf://ann/both' exists, with the split 'train'"):
+            client(jobs.push, jobs.rows(4), "hf://ann/both", token=WRITE)
+        assert files(hub, "ann/both")["x.parquet"] == b"theirs"
+
+    def test_others_who_do_not_stop(self, hub, client):
         client(jobs.push, jobs.rows(3), "hf://ann/busy", token=WRITE)
+        hub.overtaking = [{"notes.txt": b"1"}, {"notes.txt": b"2"}]
         with pytest.raises(ACTError, match="others keep pushing to it at the same time, and theirs came first"):
-            client(overtaken, jobs.rows(4), "hf://ann/busy", {"notes.txt": b"x"}, times=2, token=WRITE)
+            client(jobs.push, jobs.rows(4), "hf://ann/busy", overwrite=True, token=WRITE)
         assert len(client(jobs.pull, "ann/busy", token=WRITE)) == 3
-
-
-def overtaken(dataset: Dataset, target: str, files: dict[str, bytes], *, times: int = 1) -> None:
-    """A push, before whose commit somebody else makes one: whatever is asked for the `times`-th time."""
-    from huggingface_hub import CommitOperationAdd, HfApi
-
-    from act_hf.hub.repository import Repository
-
-    id, real = parse_address(target).id, Repository._send
-    left = [times]
-
-    def send(repository, *arguments):
-        if left[0]:
-            left[0] -= 1
-            named = {path: data + b"!" * left[0] for path, data in files.items()}
-            operations = [CommitOperationAdd(path, data) for path, data in named.items()]
-            HfApi().create_commit(id, operations, commit_message="theirs", repo_type="dataset")
-        return real(repository, *arguments)
-
-    Repository._send = send
-    try:
-        jobs.push(dataset, target, overwrite=True)
-    finally:
-        Repository._send = real
 
 
 class TestRefused:
@@ -365,6 +377,15 @@ class TestRefused:
         client(jobs.push, people, "hf://ann/splits:act", token=WRITE)
         assert same(client(jobs.pull, "ann/splits:act", token=WRITE), people)
 
+    @pytest.mark.parametrize("named", ["data_dir: rows", "data_files: rows/*.csv"])
+    def test_configurations_that_would_not_be_read_any_more(self, hub, client, named):
+        id = f"ann/tables{len(named)}"
+        card = f"---\nconfigs:\n- config_name: tables\n  {named}\n---\n".encode()
+        hub.put(id, {"rows/a.csv": b"text\na\n", "README.md": card}, private=True)
+        says = r"has a configuration 'tables' of other files than parquet \((rows/a.csv|not named in the card)\)"
+        self.untouched(hub, client, says, jobs.rows(), f"hf://{id}")
+        assert len(client(jobs.pull, id, token=WRITE)) == 1
+
     def test_data_that_its_card_does_not_name(self, hub, client):
         hub.put("ann/loose", {"train.csv": b"text\na\n"}, private=True)
         says = r"holds data that its card does not name \('train.csv'\); a configuration beside it would hide it"
@@ -376,6 +397,7 @@ class TestRefused:
             (b"---\nlicense: [\n---\n", "the metadata of the card of 'hf://ann/card' is no YAML: .*; repair it"),
             (b"---\n- a\n---\n", "the metadata of the card of 'hf://ann/card' is no mapping of names to values"),
             (b"\xff\xfe", r"the card of 'hf://ann/card' is not UTF-8 \(invalid start byte\); repair it"),
+            (b"---\ndataset_info:\n- features: []\n---\n", "has 'configs' or 'dataset_info' that cannot be read: "),
             (b"---\nconfigs: 7\n---\n", "has 'configs' or 'dataset_info' that cannot be read: Expected configs"),
         ],
     )

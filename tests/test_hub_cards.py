@@ -203,11 +203,12 @@ def section(dataset, picture="shown") -> str:
     return section_of(report_of(dataset), PLACE, ADDRESS, picture=picture, rows=len(dataset))
 
 
-class TestSection:
-    @pytest.fixture(scope="class")
-    def said(self):
-        return section(jobs.reviewed(40))
+@pytest.fixture(scope="module")
+def said() -> str:
+    return section(jobs.reviewed(40))
 
+
+class TestSection:
     @pytest.mark.parametrize(
         "fact",
         [

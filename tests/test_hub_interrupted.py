@@ -13,8 +13,8 @@ from act_hf.errors import ACTError
 
 WRITE = next(iter(USERS))
 OLD, NEW = jobs.rows(20), jobs.reviewed(30)
-OPTIONS = {"overwrite": True, "shard_size": 2500}  # three files of rows
-REQUESTS = 18
+OPTIONS = {"overwrite": True, "shard_size": 4000}  # two files of rows
+REQUESTS = 15
 """A push of these has more."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -184,8 +185,6 @@ class TestPushed:
             push_model(tmp_path, "hf://ann/no")
 
     def test_facts_that_are_none(self, hub, client, model, tmp_path):
-        import shutil
-
         shutil.copytree(model, tmp_path / "model")
         (tmp_path / "model" / FACTS).write_text('{"records": 7, "evaluations": [{}]}')
         with pytest.raises(ACTError, match="the facts of the training that are kept with the model cannot be read"):
@@ -260,7 +259,7 @@ class TestCommands:
 
     def refused(self, client, *arguments, token=WRITE) -> str:
         status, out, err = client(jobs.command, *arguments, token=token)
-        assert (status, out) == (2, "")
+        assert (status, out) == (2, ""), err
         assert not [token for token in USERS if token in err]
         return err.splitlines()[-1]
 
@@ -283,6 +282,20 @@ class TestCommands:
         result = metadata["model-index"][0]["results"][0]
         assert result["dataset"] == {"name": "ann/all", "type": "ann/all", "config": "seen"}
         assert json.loads(files(hub, "ann/all")["act_result.json"])["method"] == "act"
+
+    def test_a_model_that_cannot_be_pushed_is_kept(self, hub, client, tiny, tmp_path):
+        rows = str(tmp_path / "rows")
+        jobs.reviewed().save_to_disk(rows)
+        hub.break_at(None)
+        client(jobs.command, "train", rows, "hf://ann/counted", "--base", tiny, "--epochs", "1", token=WRITE)
+        requests = len(hub.log)
+        with broken(hub, requests):  # the commit
+            said = self.refused(client, "train", rows, "hf://ann/lost", "--base", tiny, "--epochs", "1")
+        kept = Path(re.search("The model is kept in '(.*)'; act_hf.push_model pushes it", said)[1])
+        assert "README.md" not in files(hub, "ann/lost")
+        client(push, kept, "hf://ann/lost", token=WRITE)
+        assert "config.json" in files(hub, "ann/lost")
+        shutil.rmtree(kept.parent)
 
     def test_publish_rows_and_a_model(self, hub, client, model, tmp_path):
         rows = str(tmp_path / "rows")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from act_hf.cli.shared import say
+from act_hf.errors import ACTError
 from act_hf.hub import HUB, is_address, parse_address
 
 
@@ -39,8 +41,14 @@ def model_folder(target: str, *, overwrite: bool) -> Iterator[Path]:
     from act_hf.hub.models import push_model
 
     with tempfile.TemporaryDirectory() as temporary:
-        yield Path(temporary) / "model"
-        say(push_model(Path(temporary) / "model", target, overwrite=overwrite))
+        folder = Path(temporary) / "model"
+        yield folder
+        try:
+            say(push_model(folder, target, overwrite=overwrite))
+        except ACTError as error:  # it may have taken hours to train
+            kept = Path(tempfile.mkdtemp(prefix="act_hf_")) / "model"
+            shutil.move(folder, kept)
+            raise ACTError(f"{error}. The model is kept in {str(kept)!r}; act_hf.push_model pushes it") from error
 
 
 def on_hub(source: str) -> str | None:

@@ -20,7 +20,9 @@ LOGIN = "log in with `hf auth login`, or set HF_TOKEN"
 MOVED = (409, 412)
 """How the Hub says that somebody else's commit came first."""
 
-_WHOLE = "on the Hub is the old or the new one, nothing between; the same command goes on and sends no file twice"
+_WHOLE = (
+    "what is on the Hub is the old or the new one, nothing between; the same command goes on and sends no file twice"
+)
 
 
 @functools.cache
@@ -34,7 +36,7 @@ def hub_api() -> HfApi:
 
 
 @contextlib.contextmanager
-def explained(doing: str, address: Address, *, kind: str = "data set") -> Iterator[None]:
+def explained(doing: str, address: Address, *, kind: str = "data set", pushing: bool = False) -> Iterator[None]:
     """
     Makes an [`ACTError`] of what the Hub's client raises; programming mistakes stay what they are.
 
@@ -42,6 +44,7 @@ def explained(doing: str, address: Address, *, kind: str = "data set") -> Iterat
         doing (`str`): what the block does, for the message: `"cannot push to"`.
         address ([`Address`]): where.
         kind (`str`, *optional*, defaults to `"data set"`): what is there.
+        pushing (`bool`, *optional*, defaults to `False`): whether it belongs to a push.
 
     Raises:
         ACTError: naming the address, what went wrong, and what to do.
@@ -63,7 +66,7 @@ def explained(doing: str, address: Address, *, kind: str = "data set") -> Iterat
         if not isinstance(cause, (*known, OfflineModeIsEnabled, httpx2.HTTPError)):
             raise
         # Not chained: the client's own words hold addresses that are signed for whoever reads them.
-        raise ACTError(f"{doing} {str(address)!r}: {reason(cause, address, kind=kind)}") from None
+        raise ACTError(f"{doing} {str(address)!r}: {reason(cause, address, kind=kind, pushing=pushing)}") from None
 
 
 def new_token(address: Address) -> str:
@@ -77,7 +80,7 @@ def status_of(error: BaseException | None) -> int | None:
     return None if response is None else int(response.status_code)
 
 
-def reason(error: Exception, address: Address, *, kind: str = "data set") -> str:
+def reason(error: Exception, address: Address, *, kind: str = "data set", pushing: bool = False) -> str:
     """What an error of the Hub's client means to a user, without addresses, which may be signed."""
     import httpx2
     from huggingface_hub import errors, get_token
@@ -105,7 +108,7 @@ def reason(error: Exception, address: Address, *, kind: str = "data set") -> str
         return f"the Hub answered {status}" + (f", {said}" if said else "")
     if isinstance(error, httpx2.HTTPError | errors.LocalEntryNotFoundError):
         broken = type(error if isinstance(error, httpx2.HTTPError) else _cause(error)).__name__
-        return f"the connection to the Hub broke ({broken}); what is {_WHOLE}"
+        return f"the connection to the Hub broke ({broken}); {_WHOLE if pushing else 'run the same command again'}"
     return one_line(error)
 
 

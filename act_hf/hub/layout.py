@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Metadata = dict[str, Any]
 
 _DATA = (".parquet", ".csv", ".tsv", ".json", ".jsonl", ".arrow", ".zip", ".tar", ".gz", ".zst")
+_SHARD = ".parquet"
+_READ = (_SHARD, ".act.json", ".act.png")
 _NO_DATA = (".act.json", "dataset_infos.json")
 _PUSHED = re.compile(r"data/(\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.parquet")
 """What `push_to_hub` wrote before cards named the files."""
@@ -76,11 +78,13 @@ class There:
         configs (`dict`): for each configuration, the patterns of the files of each split.
         infos (`datasets.info.DatasetInfosDict`): the columns and splits of each configuration, where the card has
             them.
+        unread (frozenset of `str`): configurations of which the card does not name the files.
     """
 
     metadata: Metadata
     configs: dict[str, dict[str, list[str]]]
     infos: Any
+    unread: frozenset[str]
 
     @classmethod
     def of(cls, metadata: Metadata, files: Iterable[str], where: str) -> There:
@@ -91,6 +95,7 @@ class There:
 
         try:
             infos = DatasetInfosDict.from_dataset_card_data(_card_data(metadata))
+            infos.to_dataset_card_data(_card_data(metadata))  # what can be read cannot always be written
             named = MetadataConfigs.from_dataset_card_data(_card_data(metadata))
             configs = {
                 name: {str(split): list(patterns) for split, patterns in sanitize_patterns(one["data_files"]).items()}
@@ -104,7 +109,7 @@ class There:
         if not named:
             splits = sorted({found[1] for path in files if (found := _PUSHED.fullmatch(path))})
             configs = {DEFAULT: {split: [f"data/{split}-*"] for split in splits}} if splits else {}
-        return cls(metadata, configs, infos)
+        return cls(metadata, configs, infos, frozenset(named) - set(configs))
 
     def has(self, place: Place) -> bool:
         """Whether there are rows in that place."""
@@ -120,8 +125,9 @@ class There:
             files (iterable of `str`): in the repository.
             where (`str`): its address, for the message.
         """
+        self._check_kind(place, list(files), where)
         loose = [path for path in files if path.endswith(_DATA) and not path.endswith(_NO_DATA)]
-        if loose and not self.configs:
+        if loose and not (self.configs or self.unread):
             raise ACTError(
                 f"{where!r} holds data that its card does not name ({loose[0]!r}); a configuration beside it would "
                 "hide it from load_dataset. Give the address of another data set"
@@ -130,8 +136,23 @@ class There:
         if others and self._columns(place.config) != _columns_of(features):
             raise ACTError(
                 f"{where!r} has in the configuration {place.config!r} also the split {others[0]!r}, whose columns are "
-                f"others or not known, and all splits must have the same; add another name for a configuration, "
-                "such as :act"
+                "others or not known, and all splits must have the same; take another configuration, as in "
+                "hf://user/name:act"
+            )
+
+    def _check_kind(self, place: Place, files: list[str], where: str) -> None:
+        """`load_dataset` reads all configurations of a data set as it reads the first: parquet, or something else."""
+        others = {
+            config: sorted(_matching(files, [one for split, many in splits.items() for one in many]))
+            for config, splits in self.configs.items()
+            if config != place.config
+        }
+        strange = {config: path for config, paths in others.items() for path in paths if not path.endswith(_READ)}
+        strange |= dict.fromkeys(self.unread, "not named in the card")
+        for config, what in strange.items():
+            raise ACTError(
+                f"{where!r} has a configuration {config!r} of other files than parquet ({what}), and load_dataset "
+                "would read it no more once there is one of parquet; give the address of another data set"
             )
 
     def _columns(self, config: str) -> Any:
@@ -149,7 +170,7 @@ class There:
             if (config, split) != (place.config, place.split)
             for pattern in patterns
         ]
-        return {path for path in mine - _matching(names, others) if path.endswith(_DATA)}
+        return {path for path in mine - _matching(names, others) if path.endswith(_SHARD)}
 
     def files_of_others(self, place: Place, files: Iterable[str]) -> set[str]:
         """The files of the configuration's other splits."""

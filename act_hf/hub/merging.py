@@ -57,8 +57,7 @@ def merge_card(card: str | None, *, title: str, part: str, section: str, metadat
     if _BLOCK.match(old) is None:
         old = _NEW + "\n" + old
     line_end = "\r\n" if "\r\n" in old else "\n"
-    made = _with_metadata(_with_section(old, part, section.replace("\n", line_end), line_end), metadata, line_end)
-    return made
+    return _with_metadata(_with_section(old, part, section.replace("\n", line_end), line_end), metadata, line_end)
 
 
 def _with_section(card: str, part: str, section: str, line_end: str) -> str:

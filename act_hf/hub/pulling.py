@@ -66,12 +66,24 @@ def _config(address: Address, revision: str | None) -> str:
         raise _unreadable(address, error) from None
     if address.config is not None and address.config not in names:
         raise ACTError(f"{str(address)!r}: there is no configuration {address.config!r}; there are {', '.join(names)}")
-    if address.config is None and DEFAULT not in names and len(names) > 1:
+    usual = DEFAULT if DEFAULT in names else names[0] if len(names) == 1 else _default(address, revision)
+    chosen = address.config or usual
+    if chosen is None:
         raise ACTError(
             f"{str(address)!r} has the configurations {', '.join(names)}; choose one, as in {address}:{names[0]}"
         )
-    chosen = address.config or (DEFAULT if DEFAULT in names else names[0])
     return str(chosen)
+
+
+def _default(address: Address, revision: str | None) -> str | None:
+    """The one of several configurations that the card calls the default."""
+    from datasets import get_dataset_default_config_name
+
+    try:
+        name: str | None = get_dataset_default_config_name(_path(address), revision=revision)
+    except Exception as error:
+        raise _unreadable(address, error) from None
+    return name
 
 
 def _path(address: Address) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from act_hf.columns import require
-from act_hf.errors import ACTError
+from act_hf.errors import ACTError, one_line
 from act_hf.hub.address import DEFAULT, Address, parse_address
 from act_hf.hub.dataset_card import added_metadata, picture_of, report_of, section_of, task_of
 from act_hf.hub.layout import Place, There
@@ -78,8 +78,11 @@ def push_dataset(
     def upload(path: str, file: Path | bytes) -> None:
         operations[path] = repository.upload(path, file, create_pr=create_pr)
 
-    with tempfile.TemporaryDirectory() as folder:
-        sizes = write_shards(dataset, place, Path(folder), upload, size=shard_size)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            sizes = write_shards(dataset, place, Path(folder), upload, size=shard_size)
+    except OSError as error:  # no room for a file of rows, or no picture where one should be
+        raise ACTError(f"cannot prepare the rows for {str(address)!r}: {one_line(error)}") from error
     if picture is not None:
         upload(place.picture, picture[0])
     kept = {"features": dataset.features.to_dict(), "records": stage_records(dataset)}
@@ -88,6 +91,7 @@ def push_dataset(
     def changes(here: Snapshot) -> list[Any]:
         there = _there(here, address)
         there.check(place, dataset.features, here.files, str(address))
+        _check_free(there, place, address, overwrite or create_pr)
         card = _card(here, there, place, address, dataset, sizes, section)
         return _operations(here, there, place, operations, {place.records: _json(kept), CARD: card.encode()})
 
@@ -123,7 +127,11 @@ def check_push(
     place, named = _place(address, split), _there(here, address)
     if features is not None:
         named.check(place, features, here.files, str(address))
-    if named.has(place) and not (overwrite or create_pr):
+    _check_free(named, place, address, overwrite or create_pr)
+
+
+def _check_free(there: There, place: Place, address: Address, replacing: bool) -> None:
+    if there.has(place) and not replacing:
         raise ACTError(
             f"{str(address)!r} exists, with the split {place.split!r} of the configuration {place.config!r}; give "
             "another name or configuration, or --overwrite to replace it"

@@ -61,7 +61,7 @@ class Repository:
 
     def explained(self, doing: str) -> Any:
         """See [`act_hf.hub.faults.explained`]."""
-        return explained(doing, self.address, kind=self._what)
+        return explained(doing, self.address, kind=self._what, pushing=True)
 
     def private(self) -> bool | None:
         """Whether it is; `None` where there is no such repository."""
@@ -79,7 +79,7 @@ class Repository:
         """Raises [`ACTError`] where there is no token, or one that may only read: worth knowing before a long job."""
         with self.explained("cannot push to"):
             who = self.api.whoami(cache=True)
-        role = who.get("auth", {}).get("accessToken", {}).get("role")
+        role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
         if role == "read":
             raise ACTError(f"cannot push to {str(self.address)!r}: the token may only read; {new_token(self.address)}")
 

@@ -105,9 +105,14 @@ class ToHub:
 
 def main(command: Command, text: str | None) -> None:
     """Runs a command of this file as a script, whose docstring is `text`."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
-    app.command(help=text)(command)
-    run(app)
+    run(script_of(command, text))
+
+
+def script_of(command: Command, text: str | None) -> typer.Typer:
+    """The script that [`main`] runs."""
+    script = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown")
+    script.command(help=text)(command)
+    return script
 
 
 def _with_options_of(stage: Command, *, but: Collection[str]) -> Callable[[Command], Command]:

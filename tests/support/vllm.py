@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--log", type=Path)
     parser.add_argument("--end", type=int, help="Ends with this status instead of listening.")
-    parser.add_argument("--stuck", action="store_true", help="Never listens, and does not end when asked to.")
+    parser.add_argument("--stuck", action="store_true", help="Never listens.")
     given = parser.parse_args()
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     if given.log:

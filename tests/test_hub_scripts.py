@@ -250,7 +250,7 @@ def way(hub, client, argilla_server, tmp_path_factory) -> Run:
     place = f"argilla:{argilla_server.workspace}/hub-{secrets.token_hex(4)}"
     argilla = {"ARGILLA_API_URL": argilla_server.url, "ARGILLA_API_KEY": argilla_server.owner_key}
     with Server(key=KEY) as model, watched() as made.processes:
-        served = ("--model", "m", "--base-url", model.url)
+        served = ("--model", "m", "--base-url", model.url, "--server", "vllm")
         task = ("--text", "text", "--label-column", "label", "--instruction", "Which mood?")
         made.script("annotate", "ann/tickets", "ann/labelled", *task, *served, ACT_HF_API_KEY=KEY)
         made.script("criticize", "ann/labelled", "ann/doubted", *served, "--strategy", "logit", ACT_HF_API_KEY=KEY)

@@ -101,7 +101,7 @@ class HubPage:
             check_same(f"the review {str(self.address)!r}", recorded_task(there), rows.task)
             new = rows.without(set(there[columns.ID][:]))
         if len(new):
-            push_dataset(_joined(there, new.dataset), replace(self.address, config=ROWS), overwrite=True)
+            push_dataset(_joined(there, _to_show(new)), replace(self.address, config=ROWS), overwrite=True)
         return Pushed(new=len(new), there=len(rows) - len(new))
 
     def pull(self, dataset: Dataset) -> Pulled:
@@ -175,11 +175,15 @@ def _lines_at(address: Address, here: Snapshot) -> list[Line]:
     return lines
 
 
+def _to_show(rows: ReviewRows) -> Dataset:
+    """Without the probabilities of the draw: of the rows drawn alone, nothing can be estimated by them."""
+    drawn = [name for name in (columns.PI, columns.WAVE) if name in rows.dataset.column_names]
+    shown: Dataset = rows.dataset.remove_columns(drawn)
+    return shown
+
+
 def _joined(there: Dataset | None, new: Dataset) -> Dataset:
     from datasets import concatenate_datasets
 
-    if there is None:
-        return new
-    # A further wave has columns that the first has not; where they are missing, they are empty.
-    both: Dataset = concatenate_datasets([there, new])
-    return with_records(both, stage_records(new))
+    # A further wave may have columns that the first has not; where they are missing, they are empty.
+    return new if there is None else with_records(concatenate_datasets([there, new]), stage_records(new))

@@ -165,7 +165,7 @@ class TestSpace:
             one.answer(4, "ann")
             two.answer(3, "bob", label=2)
         assert len(review.kept) == len({line["key"] for line in review.kept}) == 7
-        assert len(human(review.pull(rows))) >= 4
+        assert sum(len(row[RESPONSES] or ()) for row in review.pull(rows)) == 7
 
     def test_a_push_that_breaks_is_made_again(self, review, tmp_path):
         review.push(drawn())

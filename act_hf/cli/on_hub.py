@@ -6,7 +6,7 @@ import inspect
 import tempfile
 from collections.abc import Callable, Collection
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
@@ -50,11 +50,8 @@ VllmOptions = Annotated[
     typer.Argument(metavar="-- VLLM_OPTIONS", help="For vllm serve, as in: -- --max-model-len 8192"),
 ]
 
-_MOVED = ("source", "target", "split", "overwrite")
-"""Parameters of a stage that say where it reads and writes."""
-
-_REACHING = ("base_url", "provider", "server", "api_key_env")
-"""Parameters of a stage that say where a server is."""
+_REACHING = {"provider": None, "server": "vllm", "batch": False, "batch_requests": None, "no_wait": False}
+"""How a model in the job is reached, beside its address and key."""
 
 
 @dataclass(frozen=True)
@@ -116,13 +113,16 @@ def script_of(command: Command, text: str | None) -> typer.Typer:
 
 
 def _with_options_of(stage: Command, *, but: Collection[str]) -> Callable[[Command], Command]:
-    """Makes a command of a function whose `options` are the parameters of `stage`, other than those in `but`."""
+    """
+    Makes a command of a function whose `options` are the parameters of `stage`: other than those that it has itself,
+    alone or in a group, and those in `but`.
+    """
 
     def made(command: Command) -> Command:
-        own, inherited = _parameters(command), _parameters(stage)
-        both = [one for one in own if one.kind is not inspect.Parameter.VAR_KEYWORD]
-        both += [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in inherited if one.name not in but]
-        return spread(signed(command, both))
+        own = [one for one in _parameters(command) if one.kind is not inspect.Parameter.VAR_KEYWORD]
+        known = {*but, *(one.name for one in own), *(name for one in own for name in _fields(one.annotation))}
+        inherited = [one for one in _parameters(stage) if one.name not in known]
+        return spread(signed(command, own + [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in inherited]))
 
     return made
 
@@ -130,6 +130,10 @@ def _with_options_of(stage: Command, *, but: Collection[str]) -> Callable[[Comma
 def _parameters(command: Command) -> list[inspect.Parameter]:
     hints = get_type_hints(command, include_extras=True)
     return [one.replace(annotation=hints[one.name]) for one in inspect.signature(command).parameters.values()]
+
+
+def _fields(kind: Any) -> list[str]:
+    return [field.name for field in fields(kind)] if is_dataclass(kind) else []
 
 
 def _data_set(stage: Command, source: str, split: str | None, target: Address, to: ToHub, **options: Any) -> None:
@@ -147,7 +151,7 @@ def _data_set(stage: Command, source: str, split: str | None, target: Address, t
 def _labelling(stage: Command) -> Command:
     """A stage that rows can be chosen for: later on, a choice would spoil the probabilities of the draw."""
 
-    @_with_options_of(stage, but=(*_MOVED, "model"))
+    @_with_options_of(stage, but=("target",))
     def command(
         *,
         input_dataset: InputDataset,
@@ -170,7 +174,7 @@ annotate = _labelling(labels.annotate)
 criticize = _labelling(labels.criticize)
 
 
-@_with_options_of(choice.sample, but=_MOVED)
+@_with_options_of(choice.sample, but=("target",))
 def sample(
     *,
     input_dataset: InputDataset,
@@ -185,14 +189,14 @@ def sample(
     _data_set(choice.sample, str(source.address(input_dataset)), source.split, target, to, **options)
 
 
-@_with_options_of(push, but=(*_MOVED, "place"))
+@_with_options_of(push, but=("overwrite",))
 def push_review(*, input_dataset: InputDataset, place: Review, source: FromHub, **options: Any) -> None:
     """Hands the rows drawn to people."""
     read = str(source.address(input_dataset))
     push(source=read, place=_place(place), split=source.split, overwrite=False, **options)
 
 
-@_with_options_of(pull, but=(*_MOVED, "place"))
+@_with_options_of(pull, but=("target",))
 def pull_review(
     *,
     input_dataset: InputDataset,
@@ -209,7 +213,7 @@ def pull_review(
     _data_set(pull, read, source.split, target, to, place=_place(place), **options)
 
 
-@_with_options_of(results.train, but=(*_MOVED, "base"))
+@_with_options_of(results.train, but=("target",))
 def train(
     *, input_dataset: InputDataset, output_model: OutputModel, base: Base, source: FromHub, to: ToHub, **options: Any
 ) -> None:
@@ -274,9 +278,7 @@ def _place(text: str) -> str:
 def _served(command: Command) -> Command:
     """The same, by a model that vLLM serves for as long as it is needed."""
 
-    @_with_options_of(
-        command, but=("input_dataset", "output_dataset", "output_config", "model", *vars(ToHub()), *_REACHING)
-    )
+    @_with_options_of(command, but=("base_url", "api_key_env", *_REACHING))
     def with_vllm(
         *,
         input_dataset: InputDataset,
@@ -291,10 +293,10 @@ def _served(command: Command) -> Command:
         from act_hf.models.vllm import KEY, vllm_server
 
         check_push(parse_address(output_dataset).given(config=output_config), **vars(to))  # it loads for minutes
-        reached = {"provider": None, "server": "vllm", "api_key_env": KEY}
         with vllm_server(model, vllm or ()) as url:
             given = options | vars(to) | {"input_dataset": input_dataset, "output_dataset": output_dataset}
-            command(**given, output_config=output_config, model=model, base_url=url, **reached)
+            given |= {"output_config": output_config, "model": model, "base_url": url, "api_key_env": KEY}
+            command(**given, **_REACHING)
 
     return with_vllm
 

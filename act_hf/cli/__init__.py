@@ -85,11 +85,16 @@ for _command, _example in (
 
 def main() -> None:
     """Runs `act-hf`. A mistake is one line and exit status 2; a stopped run is 3 or 130 and can be resumed."""
+    run(app)
+
+
+def run(commands: typer.Typer) -> None:
+    """Runs commands, ours or those of a script, with the messages and exit statuses of [`main`]."""
     # Waiting threads sleep instead of spinning; else a thread for every core collapses when anything else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _quiet()
     try:
-        app()
+        commands()
     except ACTError as error:
         sys.exit(complain(str(error), _status(error)))
     except ModuleNotFoundError as error:

@@ -9,6 +9,7 @@ import typer
 from act_hf.cli.options import Input, Output, Overwrite, Split, in_panel, key_in
 from act_hf.cli.shared import finish, open_dataset, read_input, say
 from act_hf.errors import ACTError
+from act_hf.hub import HUB
 from act_hf.review.places import ARGILLA
 from act_hf.review.table import FORMATS
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
     from act_hf.review.places import Place as ReviewPlace
 
 _PLACE = (
-    f"a .csv or .jsonl file to fill in, a .sqlite file for act-hf review page, or {ARGILLA}WORKSPACE/NAME on a server"
+    f"a .csv or .jsonl file to fill in, a .sqlite file for act-hf review page, {HUB}user/name for a Space, or "
+    f"{ARGILLA}WORKSPACE/NAME on a server"
 )
 
 Place = Annotated[str, typer.Argument(metavar="PLACE", help=f"Where people review: {_PLACE}.")]

@@ -7,6 +7,7 @@ import functools
 from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError, one_line, printable
+from act_hf.records import library_versions
 
 
 if TYPE_CHECKING:
@@ -28,11 +29,10 @@ _WHOLE = (
 @functools.cache
 def hub_api() -> HfApi:
     """The Hub's client. It takes the token from the environment or from the login, and nobody else sees it."""
-    from importlib.metadata import version
-
     from huggingface_hub import HfApi
 
-    return HfApi(library_name="act_hf", library_version=version("act_hf"))
+    # In a Space our source may lie beside the app, not installed and so without a version.
+    return HfApi(library_name="act_hf", library_version=library_versions().get("act_hf"))
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from act_hf import columns
 from act_hf.errors import ACTError
+from act_hf.hub.address import HUB
 from act_hf.records import recorded_task
 from act_hf.review.responses import Response, merge_responses
 from act_hf.review.rows import ReviewRows, rows_to_review
@@ -87,8 +88,8 @@ def find_place(where: str | Path | Place, **options: Any) -> Place:
 
     Args:
         where (`str`, `Path` or [`Place`]): a `.csv` or `.jsonl` file to fill in ([`Table`]), a `.sqlite` file for the
-            page in the browser ([`Page`]), `argilla:NAME` or `argilla:WORKSPACE/NAME` ([`Argilla`]), or a place, which
-            is returned as it is.
+            page in the browser ([`Page`]), `hf://user/name` for the page in a Space ([`HubPage`]), `argilla:NAME` or
+            `argilla:WORKSPACE/NAME` ([`Argilla`]), or a place, which is returned as it is.
         options: for the class of the place.
 
     Raises:
@@ -101,6 +102,10 @@ def find_place(where: str | Path | Place, **options: Any) -> Place:
 
         first, slash, rest = str(where).removeprefix(ARGILLA).partition("/")
         return Argilla(rest, first, **options) if slash else Argilla(first, **options)
+    if str(where).startswith(HUB):
+        from act_hf.review.page.on_hub import HubPage
+
+        return HubPage(str(where), **options)
     from act_hf.review.page.database import SUFFIX
     from act_hf.review.page.place import Page
     from act_hf.review.table import FORMATS, Table
@@ -111,7 +116,8 @@ def find_place(where: str | Path | Place, **options: Any) -> Place:
         return Page(where, **options)
     raise ACTError(
         f"{str(where)!r} is no place to review: give a file ending in {' or '.join(FORMATS)} (a table to fill in), or "
-        f"in {SUFFIX} (a page in the browser), or {ARGILLA}WORKSPACE/NAME (an Argilla server)"
+        f"in {SUFFIX} (a page in the browser), {HUB}user/name (the page in a Space), or {ARGILLA}WORKSPACE/NAME (an "
+        "Argilla server)"
     )
 
 

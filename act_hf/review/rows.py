@@ -61,6 +61,7 @@ class ReviewRows:
     Attributes:
         task ([`Task`]): what is labelled.
         annotator (`str`, *optional*): the model that gave the machine labels.
+        dataset (`Dataset`): the rows with what is shown of them, and the records.
         columns (`frozenset` of `str`): which of the columns that a row may lack are there.
     """
 
@@ -77,8 +78,9 @@ class ReviewRows:
         )
         there = [name for name in optional if name in dataset.column_names]
         self.columns = frozenset(there)
-        wanted = dataset.select_columns([columns.ID, *self.task.columns, columns.LABEL, *there])
-        self._rows = columns.as_stored(wanted).select(numbers)
+        wanted = [columns.ID, *self.task.columns, columns.LABEL, *there]
+        self.dataset: Dataset = dataset.select_columns(wanted).select(numbers)
+        self._rows = columns.as_stored(self.dataset)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -95,11 +97,7 @@ class ReviewRows:
 
     def without(self, ids: set[str]) -> ReviewRows:
         """Those that are not in `ids`."""
-        kept = [number for number, act_id in enumerate(self.ids) if act_id not in ids]
-        other = object.__new__(ReviewRows)
-        other.task, other.annotator, other.columns = self.task, self.annotator, self.columns
-        other._rows = self._rows.select(kept)
-        return other
+        return ReviewRows(self.dataset, [number for number, act_id in enumerate(self.ids) if act_id not in ids])
 
     def _read(self, row: dict[str, Any]) -> ReviewRow:
         label, probs = row[columns.LABEL], row.get(columns.LABEL_PROBS)

@@ -35,7 +35,7 @@ USERS = {"hf_AnnMayWrite": ("ann", "write"), "hf_AnnMayRead": ("ann", "read"), "
 FAULTS = ("drop", "lost", "hang")
 """The connection breaks before the request is processed, or after; or there is never an answer."""
 
-_API = re.compile(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/([a-z-]+)(?:/([^/]+)(?:/(.+))?)?)?")
+_API = re.compile(r"/api/(models|datasets|spaces)/([^/]+/[^/]+)(?:/([a-z-]+)(?:/([^/]+)(?:/(.+))?)?)?")
 _RESOLVE = re.compile(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 _BATCH = re.compile(r"/(datasets/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch")
 _LFS_ENDINGS = (".parquet", ".safetensors", ".bin", ".png")

@@ -201,6 +201,7 @@ class Server:
         app.router.add_post("/tokenize", self._tokenise)
         app.router.add_post("/", self._generate)
         app.router.add_get("/stats", self._stats)
+        app.router.add_get("/health", self._health)
 
     async def stop(self) -> None:
         assert self._runner is not None
@@ -210,6 +211,9 @@ class Server:
 
     async def _stats(self, request: web.Request) -> web.Response:
         return web.json_response(self.stats())
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.Response()
 
     async def _tokenise(self, request: web.Request) -> web.Response:
         self.tokenised += 1

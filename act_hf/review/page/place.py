@@ -100,7 +100,7 @@ class Page:
         """
         database = Database(self.path)
         try:
-            _check_same(database, read_task(database), recorded_task(dataset))
+            check_same(_where(database), read_task(database), recorded_task(dataset))
             return Pulled(responses(database), tuple(not_answered(database)))
         finally:
             database.close()
@@ -125,24 +125,32 @@ def _keep_task(database: Database, task: Task) -> None:
     with database.reading() as connection:
         (there,) = connection.execute("SELECT count(*) FROM about").fetchone()
     if there:
-        _check_same(database, read_task(database), task)
+        check_same(_where(database), read_task(database), task)
     with database.writing() as connection:
         value = json.dumps(task.to_dict(), ensure_ascii=False)
         connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (_TASK, value))
 
 
-def _check_same(database: Database, there: Task, wanted: Task) -> None:
-    """Raises [`ACTError`] unless an answer in the file means the same in the data set."""
+def _where(database: Database) -> str:
+    return f"the review file {str(database.path)!r}"
+
+
+def check_same(where: str, there: Task, wanted: Task) -> None:
+    """
+    Raises [`ACTError`] unless an answer given there means the same in the data set.
+
+    Args:
+        where (`str`): what the answers are in, for the message.
+        there ([`Task`]): that of the rows there.
+        wanted ([`Task`]): that of the data set.
+    """
     differ = [
         f"{what} {_quoted(set(old) - set(new)) or 'none'} there and {_quoted(set(new) - set(old)) or 'none'} here"
         for what, old, new in (("labels", there.labels, wanted.labels), ("columns", there.columns, wanted.columns))
         if set(old) != set(new)
     ]
     if differ:
-        raise ACTError(
-            f"the review file {str(database.path)!r} is of another task: of what differs, {'; '.join(differ)}; "
-            "give another file"
-        )
+        raise ACTError(f"{where} is of another task: of what differs, {'; '.join(differ)}; give another name")
 
 
 def _quoted(names: set[str]) -> str:

@@ -745,6 +745,30 @@ class TestOutages:
 
 
 class TestInTheBrowser:
+    def test_the_most_doubtful_row_is_answered_with_a_key(self, place, argilla_server):
+        """Pushed the least doubtful first, so that the page has to sort."""
+        said = texts(12)
+        doubt = np.linspace(0.05, 0.85, 12).tolist()
+        dataset = drawn(said, **{ERROR_PROB: doubt, LABEL_PROBS: [[0.3, 0.6, 0.1]] * 12, LABEL: [1] * 12})
+        push_review(dataset.select(range(6)), there := place())
+        push_review(dataset, there)
+        person = next(one for one in argilla_server.people if one.role == "annotator")
+        with annotating(argilla_server.url, person) as window:
+            window.page.goto(there.how.split()[-1])
+            window.page.wait_for_selector(".record__content")
+            assert window.fields()[0] == said[11]
+            assert window.suggestion() == ("bad", 0.6)
+            window.answer("3", "Enter")
+            assert window.fields()[0] == said[10]
+            window.answer("1", "Enter")
+            assert window.fields()[0] == said[9]
+        pulled = pull_review(dataset, place())
+        assert [pulled[HUMAN][row] for row in (11, 10, 9)] == [2, 0, None]
+        assert answers(pulled) == {
+            dataset[ID][11]: {person.username: "odd"},
+            dataset[ID][10]: {person.username: "good"},
+        }
+
     def test_nothing_of_a_row_runs(self, place, argilla_server):
         task = Task(labels=(NASTY[:58], "<b>x</b>", "plain"), text="review", instruction=NASTY)
         dataset = drawn([NASTY], task=task, model=NASTY, **{CRITIQUE: [NASTY], RATIONALE: [NASTY]})

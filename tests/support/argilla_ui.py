@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import pytest
-
 from act_hf.review.argilla_local.data import Person
+from support.browser import chromium
 
 
 if TYPE_CHECKING:
@@ -18,17 +15,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 120_000
 """Milliseconds until the page is given up: the machine may be busy."""
-
-
-def chromium() -> str:
-    """The installed browser. Skips where there is none, but never in CI."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    reason = "the web page needs a browser: apt-get install chromium"
-    if os.environ.get("CI", "").lower() == "true":
-        pytest.fail(f"{reason}; in CI it has to be there")
-    pytest.skip(reason)
 
 
 class AnnotatorPage:

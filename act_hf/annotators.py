@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from numpy.typing import NDArray
 
+    from act_hf.ensemble import Ensemble
+
 
 STRATEGIES = ("naive", "cot")
 COLUMNS = (columns.ID, columns.LABEL, columns.LABEL_PROBS, columns.RATIONALE, columns.FAILURE)
@@ -230,15 +232,12 @@ def annotate(
         ACTError: for a data set that does not fit the task or is labelled already, or a model that cannot do it.
         LimitReached: at a limit. What was answered is in the store, and the same call goes on from there.
     """
-    from act_hf.ensemble import Ensemble
-
     task.check(dataset, stage="annotate")
     if columns.LABEL in dataset.column_names:
         raise ACTError(f"annotate: the data set has {columns.LABEL!r} already; machine labels are never overwritten")
     usage = Usage(max_calls, max_cost)
-    models = model if isinstance(model, Sequence) else (model,)
-    members = tuple(Annotator(task, one, strategy, store, max_tokens=max_tokens, usage=usage) for one in models)
-    annotator = members[0] if len(members) == 1 else Ensemble(members)
+    models = models_of(model)
+    annotator, members = annotator_of(task, models, strategy, store, max_tokens=max_tokens, usage=usage)
     rows = batch_size or max(rows_at_once(one, task) for one in models)
     if calibration != "none":
         for member in members:
@@ -248,13 +247,41 @@ def annotate(
     return add_record(
         annotated,
         "annotate",
-        task=task.to_dict(),
-        model=" + ".join(one.name for one in models),
-        strategy=strategy,
-        prompts=prompts.VERSION,
-        calibration=calibration,
+        **annotate_facts(task, models, strategy, calibration),
         prior=members[0].prior if len(members) == 1 else [member.prior for member in members],
         rows=len(annotated),
         failed=columns.count_failed(annotated),
         usage=usage_facts(usage),
     )
+
+
+def models_of(model: Model | Sequence[Model]) -> tuple[Model, ...]:
+    """One model or several, as several."""
+    return tuple(model) if isinstance(model, Sequence) else (model,)
+
+
+def annotator_of(
+    task: Task,
+    models: Sequence[Model],
+    strategy: str,
+    store: Store | str | Path | None,
+    *,
+    max_tokens: int,
+    usage: Usage,
+) -> tuple[Annotator | Ensemble, tuple[Annotator, ...]]:
+    """The stage that labels with `models`, and the annotator of each of them."""
+    from act_hf.ensemble import Ensemble
+
+    members = tuple(Annotator(task, one, strategy, store, max_tokens=max_tokens, usage=usage) for one in models)
+    return members[0] if len(members) == 1 else Ensemble(members), members
+
+
+def annotate_facts(task: Task, models: Sequence[Model], strategy: str, calibration: str) -> dict[str, Any]:
+    """What the record says of how rows were labelled, whatever came of it."""
+    return {
+        "task": task.to_dict(),
+        "model": " + ".join(one.name for one in models),
+        "strategy": strategy,
+        "prompts": prompts.VERSION,
+        "calibration": calibration,
+    }

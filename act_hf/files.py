@@ -74,8 +74,8 @@ def read_dataset(source: str | Path, *, split: str | None = None) -> Dataset:
     Reads a data set, with the types and records that [`write_dataset`] left.
 
     Args:
-        source (`str` or `Path`): a folder from `save_to_disk`, a `.parquet`, `.csv` or `.jsonl` file, or a Hub id
-            (`user/name`, or `hf://user/name` where a folder has the same name).
+        source (`str` or `Path`): a folder from `save_to_disk`, or of shards ([`annotate_stream`]), a `.parquet`,
+            `.csv` or `.jsonl` file, or a Hub id (`user/name`, or `hf://user/name` where a folder has the same name).
         split (`str`, *optional*): which split, where there are several.
 
     Returns:
@@ -91,6 +91,11 @@ def read_dataset(source: str | Path, *, split: str | None = None) -> Dataset:
             return _from_hub(str(source), split)
         if path.is_dir():
             from datasets import load_from_disk
+
+            from act_hf.streams.shards import is_shards, open_shards
+
+            if is_shards(path):
+                return _one_split(open_shards(path).dataset(), split, source)
 
             return _one_split(load_from_disk(str(path)), split, source)
         if split is not None:
@@ -209,7 +214,7 @@ def _from_hub(source: str, split: str | None) -> Dataset:
         raise ACTError(f"no file or folder {source!r}, and it is no Hub id (user/name) either")
     loaded: Dataset | DatasetDict = load_dataset(name, split=split)
     one = _one_split(loaded, split, source) if split is None else loaded
-    return with_records(one, _hub_records(name))
+    return with_records(one, hub_records(name))
 
 
 def _is_hub_id(name: str) -> bool:
@@ -241,7 +246,8 @@ def _on_hub(name: str) -> bool:
         raise ACTError(f"cannot look up {HUB}{name}: {_reason(error)}") from error
 
 
-def _hub_records(name: str) -> list[dict[str, Any]]:
+def hub_records(name: str) -> list[dict[str, Any]]:
+    """What stages left beside a data set on the Hub."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -270,6 +276,11 @@ def _one_split(loaded: Dataset | DatasetDict, split: str | None, source: str | P
 
 def _kept(dataset: Dataset) -> dict[str, Any]:
     return {"features": dataset.features.to_dict(), "records": stage_records(dataset)}
+
+
+def has_sidecar(path: Path) -> bool:
+    """Whether what the format cannot hold is in a file beside it."""
+    return _sidecar(path).exists()
 
 
 def _sidecar(path: Path) -> Path:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from datasets import Dataset
+    from datasets import Dataset, Features
     from numpy.typing import NDArray
 
     from act_hf.ensemble import Ensemble
@@ -90,6 +90,16 @@ class Annotator:
     def chooses(self) -> bool:
         """Whether labels come with probabilities."""
         return "choose" in self.model.abilities
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that it reads."""
+        return self.task.columns
+
+    @property
+    def features(self) -> Features:
+        """The columns that it makes, with their types."""
+        return columns.column_features(self.task, COLUMNS)
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Rows with the task's columns in; `act_id`, the label columns and `act_failure` out."""
@@ -242,8 +252,9 @@ def annotate(
     if calibration != "none":
         for member in members:
             member.prior = fit_prior(member, dataset, method=calibration, batch_size=rows)
-    features = columns.column_features(task, COLUMNS)
-    annotated = columns.map_columns(dataset, annotator, features, batch_size=rows, progress="annotate", usage=usage)
+    annotated = columns.map_columns(
+        dataset, annotator, annotator.features, batch_size=rows, progress="annotate", usage=usage
+    )
     return add_record(
         annotated,
         "annotate",

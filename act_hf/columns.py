@@ -160,10 +160,10 @@ def add_columns(dataset: Dataset, values: dict[str, list[Any]], features: Featur
     """
     from datasets import Dataset, Features
 
-    return _joined(dataset, Dataset.from_dict(values, features=Features({name: features[name] for name in values})))
+    return joined(dataset, Dataset.from_dict(values, features=Features({name: features[name] for name in values})))
 
 
-def _joined(dataset: Dataset, added: Dataset) -> Dataset:
+def joined(dataset: Dataset, added: Dataset) -> Dataset:
     """The columns of both, in the order and format of `dataset`; those of `added` replace its own."""
     from datasets import concatenate_datasets
 
@@ -216,7 +216,7 @@ def map_columns(
             load_from_cache_file=False,
             new_fingerprint=generate_random_fingerprint(),
         )
-    return _joined(dataset, made)
+    return joined(dataset, made)
 
 
 def as_stored(dataset: _Rows) -> _Rows:

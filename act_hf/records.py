@@ -12,7 +12,7 @@ from act_hf.task import Task
 
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from datasets import Dataset, IterableDataset
 
@@ -87,6 +87,16 @@ def usage_facts(usage: Usage) -> dict[str, Any]:
     names = ("requests", "calls", "tokens_in", "tokens_out", "seconds", "cost", "spent")
     values = {name: getattr(usage, name) for name in names}
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
+
+
+def joined_usage(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What [`usage_facts`] says of several parts of a run together."""
+    total: dict[str, Any] = {}
+    for name in parts[0]:
+        values = [part[name] for part in parts]
+        summed = None if None in values else sum(values)
+        total[name] = round(summed, 6) if isinstance(summed, float) else summed
+    return total
 
 
 def _versions() -> dict[str, str]:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from act_hf import columns
-from act_hf.annotators import COLUMNS, Annotator, annotate_facts, annotator_of, models_of
+from act_hf.annotators import Annotator, annotate_facts, annotator_of, models_of
 from act_hf.critics.critic import Critic, check_calibration, check_labels, criticize_facts
 from act_hf.errors import ACTError
 from act_hf.files import written_whole
 from act_hf.models.asking import Usage, rows_at_once
 from act_hf.priors import CALIBRATIONS, fit_prior
-from act_hf.records import record_of, recorded_task, stage_records
+from act_hf.records import joined_usage, record_of, recorded_task, stage_records
 from act_hf.streams.reading import Reader, read_stream
 from act_hf.streams.shards import MANIFEST, open_shards, read_footer, shard_path, shard_writer, write_manifest
-from act_hf.streams.writing import Work, held, total_usage, write_shards
+from act_hf.streams.writing import Work, held, write_shards
 
 
 if TYPE_CHECKING:
@@ -84,8 +84,7 @@ def annotate_stream(
     models, usage = models_of(model), Usage(max_calls, max_cost)
     annotator, members = annotator_of(task, models, strategy, store, max_tokens=max_tokens, usage=usage)
     rows = batch_size or max(rows_at_once(one, task) for one in models)
-    makes = columns.column_features(task, COLUMNS)
-    work = Work(stream, annotator, task.columns, makes, rows, usage, "annotate", task.image is not None)
+    work = Work(stream, annotator, annotator.reads, annotator.features, rows, usage, "annotate", bool(task.image))
     facts = annotate_facts(task, models, strategy, calibration)
     run = _run_of(stream, "annotate", facts, max_tokens, rows_per_shard)
     with held(Path(folder), overwrite=overwrite):
@@ -149,7 +148,7 @@ def criticize_stream(
         stream = _named(stream.remove_columns([columns.RAW_ERROR_PROB]), stream)
     reads = [name for name in critic.reads if name in stream.features]
     title = f"criticize ({strategy})"
-    work = Work(stream, critic, reads, critic.features, rows, usage, title, task.image is not None)
+    work = Work(stream, critic, reads, critic.features, rows, usage, title, bool(task.image))
     facts = criticize_facts(model, strategy, calibration, suffix)
     run = _run_of(stream, "criticize", {**facts, "task": task.to_dict()}, critic.longest_reply, rows_per_shard)
     with held(Path(folder), overwrite=overwrite):
@@ -315,5 +314,7 @@ def _finish(work: Work, folder: Path, shards: Sequence[Shard], stage: str, facts
         raise ACTError(f"{stage}: the stream is empty (0 rows)")
     rows = [shard.rows for shard in shards]
     failed = sum(shard.failed for shard in shards)
-    record = record_of(stage, **facts, rows=sum(rows), failed=failed, usage=total_usage(shards))
+    record = record_of(
+        stage, **facts, rows=sum(rows), failed=failed, usage=joined_usage([shard.usage for shard in shards])
+    )
     write_manifest(folder, work.features, [*stage_records(work.stream), record], rows)

@@ -172,15 +172,6 @@ def _difference(now: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, 
     return {name: None if now[name] is None else now[name] - (before[name] or 0) for name in now}
 
 
-def total_usage(shards: Sequence[Shard]) -> dict[str, Any]:
-    """What was asked for all shards, in whatever run that was."""
-    total = {}
-    for name in shards[0].usage:
-        values = [shard.usage[name] for shard in shards]
-        total[name] = None if None in values else round(sum(values), 6)
-    return total
-
-
 def check_run(shard: Shard, run: Mapping[str, Any], folder: Path) -> None:
     """Raises [`ACTError`] for a shard of another run than this one."""
     differ = [name for name in run if shard.run.get(name) != run[name]]

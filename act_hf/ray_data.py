@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -14,7 +15,7 @@ from act_hf.critics import Critic
 from act_hf.critics.critic import claimed_task, criticize_facts
 from act_hf.ensemble import Ensemble
 from act_hf.errors import ACTError
-from act_hf.models.asking import Usage, rows_at_once
+from act_hf.models.asking import LimitReached, Usage, rows_at_once
 from act_hf.records import add_record, joined_usage, usage_facts
 
 
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from datasets import Dataset, Features
 
-_ROW, _USAGE = "act_row", "act_usage"
+_ROW, _SAID = "act_row", "act_said"
+_REFUSED = "refused"
 _BLOCK = 1000
 """Rows that Ray moves at once, about."""
 
@@ -97,7 +99,7 @@ def map_with_ray(
     with _running(workers):
         blocks = _blocks(columns.as_stored(dataset).select_columns(reads), size, workers)
         made = _mapped(blocks, stage, workers, gpus_per_worker, size)
-    usage = joined_usage([json.loads(said) for said in made[_USAGE].to_pylist() if said])
+    usage = joined_usage(_said(made))
     result = _recorded(columns.joined(dataset, _as_dataset(made, stage.features)), stage, workers, usage)
     if to is not None:
         write_dataset(result, to, overwrite=overwrite)
@@ -114,12 +116,18 @@ class _Worker:
         import pyarrow as pa
 
         before = _usage_of(self.stage)
-        made = self.stage(table.drop_columns([_ROW]).to_pydict())
-        after = _usage_of(self.stage)
-        new = pa.Table.from_pydict(made, schema=self.stage.features.arrow_schema.remove_metadata())
-        asked = {name: None if after[name] is None else after[name] - before[name] for name in after}
-        said = [json.dumps(asked), *[None] * (len(table) - 1)]  # of the whole batch, beside its first row
-        return new.append_column(_ROW, table[_ROW]).append_column(_USAGE, pa.array(said, pa.string()))
+        schema = self.stage.features.arrow_schema.remove_metadata()
+        said: dict[str, Any]
+        try:
+            made = self.stage(table.drop_columns([_ROW]).to_pydict())
+            after = _usage_of(self.stage)
+            said = {name: None if after[name] is None else after[name] - before[name] for name in after}
+        except ACTError as error:  # raised here, it would come to the caller as text within a trace of Ray's
+            made = {name: [None] * len(table) for name in schema.names}
+            said = {_REFUSED: str(error), "limit": isinstance(error, LimitReached)}
+        new = pa.Table.from_pydict(made, schema=schema)
+        beside = [json.dumps(said), *[None] * (len(table) - 1)]  # of the whole batch, beside its first row
+        return new.append_column(_ROW, table[_ROW]).append_column(_SAID, pa.array(beside, pa.string()))
 
 
 def _blocks(rows: Dataset, size: int, workers: int) -> list[pa.Table]:
@@ -148,20 +156,28 @@ def _mapped(blocks: Sequence[pa.Table], stage: Stage, workers: int, gpus: float,
         compute=data.ActorPoolStrategy(size=workers),
         num_gpus=gpus or None,
     )
-    try:
-        tables = list(mapped.iter_batches(batch_size=None, batch_format="pyarrow"))
-    except Exception as error:  # Ray wraps what a worker raised, in several layers
-        raise _ours(error) or error from error
+    tables = []
+    with columns.show_progress(sum(map(len, blocks)), f"{workers} workers", None) as bar:
+        for table in mapped.iter_batches(batch_size=None, batch_format="pyarrow"):
+            bar.begin(len(table))
+            _complain(_said(table))
+            tables.append(table)
+            bar.end()
     made = pa.concat_tables(tables).sort_by(_ROW)
     assert made[_ROW].to_pylist() == list(range(sum(map(len, blocks)))), "Ray gave every row back once"
     return made
 
 
-def _ours(error: BaseException | None) -> ACTError | None:
-    """The mistake that a worker complained of, if that is what happened."""
-    while error is not None and not isinstance(error, ACTError):
-        error = getattr(error, "cause", None) or error.__cause__
-    return None if error is None else type(error)(*error.args)
+def _said(table: pa.Table) -> list[dict[str, Any]]:
+    """What the workers said of their batches."""
+    return [json.loads(said) for said in table[_SAID].to_pylist() if said]
+
+
+def _complain(said: Sequence[Mapping[str, Any]]) -> None:
+    """Raises what a worker complained of."""
+    for one in said:
+        if _REFUSED in one:
+            raise (LimitReached if one["limit"] else ACTError)(one[_REFUSED])
 
 
 def _as_dataset(made: pa.Table, features: Features) -> Dataset:
@@ -178,17 +194,19 @@ def _running(workers: int) -> Iterator[None]:
     ray = _import_ray()
     from ray.data import DataContext
 
-    context = DataContext.get_current()
-    shown = context.enable_progress_bars
+    context, log = DataContext.get_current(), logging.getLogger("ray.data")
+    shown, level = context.enable_progress_bars, log.level
     started = not ray.is_initialized()
     if started:
         cores = max(workers, os.cpu_count() or 1)
         ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
-        context.enable_progress_bars = False
+        log.setLevel(logging.ERROR)
+        context.enable_progress_bars = False  # ours says what is done
         yield
     finally:
         context.enable_progress_bars = shown
+        log.setLevel(level)
         if started:
             ray.shutdown()
 

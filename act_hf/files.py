@@ -209,12 +209,18 @@ def _reason(error: Exception) -> str:
 def _from_hub(source: str, split: str | None) -> Dataset:
     from datasets import load_dataset
 
-    name = source.removeprefix(HUB)
-    if not source.startswith(HUB) and not _is_hub_id(name):
-        raise ACTError(f"no file or folder {source!r}, and it is no Hub id (user/name) either")
+    name = hub_name(source)
     loaded: Dataset | DatasetDict = load_dataset(name, split=split)
     one = _one_split(loaded, split, source) if split is None else loaded
     return with_records(one, hub_records(name))
+
+
+def hub_name(source: str) -> str:
+    """The `user/name` that a source which is no file or folder stands for, or an [`ACTError`]."""
+    name = source.removeprefix(HUB)
+    if not source.startswith(HUB) and not _is_hub_id(name):
+        raise ACTError(f"no file or folder {source!r}, and it is no Hub id (user/name) either")
+    return name
 
 
 def _is_hub_id(name: str) -> bool:

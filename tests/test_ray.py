@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
@@ -37,7 +38,14 @@ def two_cores():
         pytest.importorskip("ray", reason="many workers need Ray: pip install -e '.[ray]'")
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    variables = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # the workers need tests/support
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": variables},
+    )
     yield
     ray.shutdown()
 

@@ -38,7 +38,7 @@ def read_stream(source: str | Path, *, split: str | None = None) -> IterableData
     """
     from datasets import load_dataset
 
-    from act_hf.files import HUB, has_sidecar, hub_records, read_dataset
+    from act_hf.files import HUB, has_sidecar, hub_name, hub_records, read_dataset
 
     path = Path(source)
     local = path.exists() and not str(source).startswith(HUB)
@@ -54,7 +54,7 @@ def read_stream(source: str | Path, *, split: str | None = None) -> IterableData
         if local:
             options = {"keep_default_na": False, "na_values": [""]} if path.suffix == ".csv" else {}
             return load_dataset(_BUILDERS[path.suffix], data_files=str(path), split="train", streaming=True, **options)
-        name = str(source).removeprefix(HUB)
+        name = hub_name(str(source))
         loaded = load_dataset(name, split=split, streaming=True)
         if isinstance(loaded, dict):
             if len(loaded) > 1:

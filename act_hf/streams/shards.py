@@ -126,6 +126,14 @@ def write_manifest(folder: Path, features: Features, records: Sequence[Any], row
         unfinished.write_text(json.dumps(kept, ensure_ascii=False, indent=1), encoding="utf-8")
 
 
+def finished_shards(folder: Path) -> int | None:
+    """How many shards a finished folder has, or had; `None` for one that is not finished."""
+    try:
+        return len(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def is_shards(path: Path) -> bool:
     """Whether `path` is a folder of shards, finished or not."""
     return path.is_dir() and ((path / MANIFEST).exists() or bool(shard_paths(path)))

@@ -12,12 +12,12 @@ import numpy as np
 from act_hf import columns
 from act_hf.annotators import Annotator, annotate_facts, annotator_of, models_of
 from act_hf.critics.critic import Critic, check_calibration, check_labels, criticize_facts
-from act_hf.errors import ACTError
+from act_hf.errors import ACTError, one_line
 from act_hf.files import written_whole
 from act_hf.models.asking import Usage, rows_at_once
 from act_hf.priors import CALIBRATIONS, fit_prior
 from act_hf.records import joined_usage, record_of, recorded_task, stage_records
-from act_hf.streams.reading import Reader, read_stream
+from act_hf.streams.reading import read_stream
 from act_hf.streams.shards import MANIFEST, open_shards, read_footer, shard_path, shard_writer, write_manifest
 from act_hf.streams.writing import Work, held, write_shards
 
@@ -223,17 +223,20 @@ def _add_columns(shards: Shards, added: Dataset, folder: Path, records: Sequence
 
 def _typed(source: IterableDataset | str | Path, stage: str) -> IterableDataset:
     """The stream, with the types of its columns known: told, or seen in its first rows."""
-    from datasets import Dataset, Features, IterableDataset, Value
+    from datasets import Dataset, IterableDataset, Value
 
     if isinstance(source, Dataset):
         raise ACTError(f"{stage}_stream takes an IterableDataset or what read_stream reads; a Dataset goes to {stage}")
     stream = source if isinstance(source, IterableDataset) else read_stream(source)
     if stream.features is not None:
         return stream
-    first = next(Reader(stream, (), 1000), None)
+    try:
+        first = next(iter(stream.with_format(None).iter(batch_size=1000)), None)
+    except Exception as error:  # the network, and each format, have errors of their own
+        raise ACTError(f"{stage}: cannot read the source: {one_line(error)}") from error
     if first is None:
         raise ACTError(f"{stage}: the stream is empty (0 rows)")
-    features = Features.from_arrow_schema(first.schema)
+    features = Dataset.from_dict(first).features
     unknown = [name for name, kind in features.items() if kind == Value("null")]
     if unknown:
         raise ACTError(

@@ -12,7 +12,7 @@ from act_hf import columns
 from act_hf.errors import ACTError
 from act_hf.records import usage_facts
 from act_hf.streams.reading import Position, Reader
-from act_hf.streams.shards import MANIFEST, Shard, read_footer, shard_path, shard_paths, shard_writer
+from act_hf.streams.shards import MANIFEST, Shard, finished_shards, read_footer, shard_path, shard_paths, shard_writer
 
 
 if TYPE_CHECKING:
@@ -90,9 +90,9 @@ def write_shards(
     full = rows_per_shard // size
     reader = work.reader(size)
     written: list[Shard] = []
-    jumped = False
+    jumped, finished = False, finished_shards(folder)
     with columns.show_progress(None, work.title, work.usage) as bar:
-        for number in itertools.count():
+        for number in itertools.count() if finished is None else range(finished):
             shard = read_footer(shard_path(folder, number))
             if shard is not None:
                 check_run(shard, run, folder)
@@ -108,7 +108,9 @@ def write_shards(
             if shard.rows < full * size:
                 break
     if jumped:
-        _check_end(reader, written[-1])
+        reader.go_on_after(Position(**written[-1].position))
+    if finished is not None or jumped:
+        _check_end(reader)
     return written
 
 
@@ -183,9 +185,8 @@ def check_run(shard: Shard, run: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def _check_end(reader: Reader, last: Shard) -> None:
-    """Raises [`ACTError`] where the source goes on after what was its end, or is another one there."""
-    reader.go_on_after(Position(**last.position))
+def _check_end(reader: Reader) -> None:
+    """Raises [`ACTError`] where the source goes on after what was its end."""
     if next(reader, None) is not None:
         raise ACTError(
             "the source has more rows than when the folder was finished. Give another folder, or overwrite this one; "

@@ -18,7 +18,7 @@ from support.fakes import FakeModel, by_text, shown
 
 
 TASK = Task(labels=["a", "b", "c"], text="t")
-FATAL = ("row number 777", "row number 1500")
+FATAL = ("row number 777", "row number 1501")
 
 
 class Mortal(FakeModel):

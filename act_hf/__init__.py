@@ -36,12 +36,14 @@ if TYPE_CHECKING:
     from act_hf.models.store import Store
     from act_hf.planning import Plan, plan
     from act_hf.priors import fit_prior
+    from act_hf.ray_data import map_with_ray
     from act_hf.report import build_report
     from act_hf.review.places import pull_review, push_review
     from act_hf.review.responses import Response, merge_responses
     from act_hf.review.simulated import simulate_review
     from act_hf.review.table import Table
     from act_hf.sampling import exponential, normalised, root, sample, solve_beta, threshold
+    from act_hf.streams import annotate_stream, criticize_stream, read_stream, sample_stream
     from act_hf.task import Example, Task
     from act_hf.trainer import ACTConfig, ACTTrainer
     from act_hf.training_set import to_evaluation, to_training
@@ -80,6 +82,8 @@ _HOME = {
     "act_hf.evidence": ("plan_review", "ReviewPlan", "check_target", "TargetCheck"),
     "act_hf.report": ("build_report",),
     "act_hf.files": ("read_dataset", "write_dataset"),
+    "act_hf.streams": ("annotate_stream", "criticize_stream", "sample_stream", "read_stream"),
+    "act_hf.ray_data": ("map_with_ray",),
     "act_hf.errors": ("ACTError",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -114,6 +118,7 @@ __all__ = [
     "act_loss",
     "add_votes",
     "annotate",
+    "annotate_stream",
     "build_report",
     "calibrate",
     "centred",
@@ -121,12 +126,14 @@ __all__ = [
     "compare",
     "criticize",
     "criticize_panel",
+    "criticize_stream",
     "estimate_accuracy",
     "exponential",
     "fit_prior",
     "fuse",
     "fused",
     "load_model",
+    "map_with_ray",
     "merge_responses",
     "normalised",
     "panel_error_probs",
@@ -136,8 +143,10 @@ __all__ = [
     "push_review",
     "ranked",
     "read_dataset",
+    "read_stream",
     "root",
     "sample",
+    "sample_stream",
     "simulate_review",
     "solve_beta",
     "threshold",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError
 
@@ -13,14 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import numpy as np
-    from datasets import Dataset, Features, IterableDataset
+    from datasets import Dataset, Features
     from numpy.typing import NDArray
     from tqdm.auto import tqdm
 
     from act_hf.models.asking import Usage
     from act_hf.task import Task
-
-_Rows = TypeVar("_Rows", "Dataset", "IterableDataset")
 
 ID = "act_id"
 LABEL = "act_label"
@@ -219,14 +217,14 @@ def map_columns(
     return joined(dataset, made)
 
 
-def as_stored(dataset: _Rows) -> _Rows:
+def as_stored(dataset: Dataset) -> Dataset:
     """
     `dataset` as a stage reads it: plain lists, whatever format the caller reads rows in, and images as their bytes, so
     that one that is broken is a row that fails; see [`Task.rows`].
     """
     from datasets import Image
 
-    plain: _Rows = dataset.with_format(None)
+    plain: Dataset = dataset.with_format(None)
     for name, feature in plain.features.items():
         if isinstance(feature, Image) and feature.decode:
             plain = plain.cast_column(name, Image(decode=False))

@@ -131,6 +131,18 @@ class TestTheSameAsInMemory:
         annotate_stream(stream, TASK, model(), "out", store="s")
         assert read_dataset("out")["n"][:] == [1, None]
 
+    @pytest.mark.parametrize("change", ["filter", "map", "map with types"])
+    def test_rows_made_one_by_one_with_nothing_in_some(self, change):
+        types = Features({"t": Value("string"), "n": Value("int32")})
+        rows = Dataset.from_dict({"t": ["a", "b", "c"], "n": [1, None, 3]}, features=types).to_iterable_dataset()
+        changed = {
+            "filter": lambda: rows.filter(lambda row: row["t"] != "c"),
+            "map": lambda: rows.map(lambda row: {"t": row["t"] + "!"}),
+            "map with types": lambda: rows.map(lambda row: {"t": row["t"] + "!"}, features=types),
+        }[change]()
+        annotate_stream(changed, TASK, model(), "out", store="s")
+        assert read_dataset("out")["n"][:2] == [1, None]
+
     def test_csv_and_jsonl(self):
         Path("rows.csv").write_text("t,n\nNA,1\nb,2\n")
         Path("rows.jsonl").write_text('{"t": "a"}\n{"t": "b"}\n')

@@ -16,7 +16,7 @@ from act_hf.streams.shards import is_shards, open_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from datasets import IterableDataset
+    from datasets import Features, IterableDataset
 
 _BUILDERS = {".parquet": "parquet", ".csv": "csv", ".jsonl": "json"}
 
@@ -93,13 +93,16 @@ class Reader:
     The rows of a stream, in chunks of one size, as Arrow tables.
 
     Args:
-        stream (`IterableDataset`): whose columns are as they are stored; see [`as_stored`].
+        stream (`IterableDataset`): the rows.
+        types (`datasets.Features`): of its columns.
         names (sequence of `str`): the columns by which a chunk is known again.
         size (`int`): rows a chunk.
     """
 
-    def __init__(self, stream: IterableDataset, names: Sequence[str], size: int) -> None:
-        self._stream = stream.with_format("arrow")
+    def __init__(self, stream: IterableDataset, types: Features, names: Sequence[str], size: int) -> None:
+        # As they are stored: an image that is decoded and encoded again is another one.
+        self._stream = stream.with_format(None) if stream.features is None else stream.with_format(None).decode(False)
+        self._types = self._stream.features or types
         self._names = list(names)
         self._size = size
         self._chunks: Iterator[tuple[Any, pa.Table]] = self._from(None)
@@ -151,10 +154,14 @@ class Reader:
 
     def _from(self, state: Any) -> Iterator[tuple[Any, pa.Table]]:
         """Chunks, each with the state before it."""
+        from datasets import Dataset
+
         self._stream.load_state_dict(state)
         before = state
-        for table in self._stream.iter(batch_size=self._size):
-            yield before, table
+        # Not with the format "arrow": rows that are made one by one have no types there, and a None breaks it off.
+        for batch in self._stream.iter(batch_size=self._size):
+            values = {name: batch[name] for name in self._types}
+            yield before, Dataset.from_dict(values, features=self._types).with_format("arrow")[:]
             before = self._stream.state_dict()
 
     def _read(self, row: int) -> tuple[Any, pa.Table]:

@@ -25,7 +25,7 @@ from act_hf.streams.writing import Work, held, write_shards
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from datasets import Dataset, IterableDataset
+    from datasets import Dataset, Features, IterableDataset
 
     from act_hf.models.base import Model
     from act_hf.models.store import Store
@@ -75,18 +75,20 @@ def annotate_stream(
             process writes to; for a source that has changed since the run began.
         LimitReached: at a limit. The same call goes on from there.
     """
-    stream = _typed(source, "annotate")
-    task.check_features(stream.features, stage="annotate")
-    if columns.LABEL in stream.features:
+    stream, types = _typed(source, "annotate")
+    task.check_features(types, stage="annotate")
+    if columns.LABEL in types:
         raise ACTError(f"annotate: the stream has {columns.LABEL!r} already; machine labels are never overwritten")
     if calibration not in CALIBRATIONS:
         raise ACTError(f"calibration {calibration!r} is none of {', '.join(CALIBRATIONS)}")
     models, usage = models_of(model), Usage(max_calls, max_cost)
     annotator, members = annotator_of(task, models, strategy, store, max_tokens=max_tokens, usage=usage)
     rows = batch_size or max(rows_at_once(one, task) for one in models)
-    work = Work(stream, annotator, annotator.reads, annotator.features, rows, usage, "annotate", bool(task.image))
+    work = Work(
+        stream, types, annotator, annotator.reads, annotator.features, rows, usage, "annotate", bool(task.image)
+    )
     facts = annotate_facts(task, models, strategy, calibration)
-    run = _run_of(stream, "annotate", facts, max_tokens, rows_per_shard)
+    run = _run_of(work, "annotate", facts, max_tokens, rows_per_shard)
     with held(Path(folder), overwrite=overwrite):
         priors = _priors(work, Path(folder), calibration, members)
         for member, prior in zip(members, priors, strict=True):
@@ -137,20 +139,22 @@ def criticize_stream(
         ACTError: as [`criticize`] and [`annotate_stream`].
         LimitReached: at a limit. The same call goes on from there.
     """
-    stream = _typed(source, "criticize")
-    task = _claimed(stream, task)
+    from datasets import Features
+
+    stream, types = _typed(source, "criticize")
+    task = _claimed(stream, types, task)
     _check_streamed(strategy, calibration)
     usage = Usage(max_calls, max_cost)
     critic = Critic(task, model, strategy, store, suffix=suffix, max_tokens=max_tokens, usage=usage)
     rows = batch_size or rows_at_once(model, task)
     fitted = [Annotator(task, model, store=critic.store, usage=usage)] if calibration != "none" else []
-    if not suffix and columns.RAW_ERROR_PROB in stream.features:
-        stream = _named(stream.remove_columns([columns.RAW_ERROR_PROB]), stream)
-    reads = [name for name in critic.reads if name in stream.features]
+    if not suffix:  # what a calibration kept was of another critic
+        types = Features({name: kind for name, kind in types.items() if name != columns.RAW_ERROR_PROB})
+    reads = [name for name in critic.reads if name in types]
     title = f"criticize ({strategy})"
-    work = Work(stream, critic, reads, critic.features, rows, usage, title, bool(task.image))
+    work = Work(stream, types, critic, reads, critic.features, rows, usage, title, bool(task.image))
     facts = criticize_facts(model, strategy, calibration, suffix)
-    run = _run_of(stream, "criticize", {**facts, "task": task.to_dict()}, critic.longest_reply, rows_per_shard)
+    run = _run_of(work, "criticize", {**facts, "task": task.to_dict()}, critic.longest_reply, rows_per_shard)
     with held(Path(folder), overwrite=overwrite):
         priors = _priors(work, Path(folder), calibration, fitted)
         critic.prior = priors[0] if priors else None
@@ -221,15 +225,15 @@ def _add_columns(shards: Shards, added: Dataset, folder: Path, records: Sequence
     write_manifest(folder, features, records, shards.rows)
 
 
-def _typed(source: IterableDataset | str | Path, stage: str) -> IterableDataset:
-    """The stream, with the types of its columns known: told, or seen in its first rows."""
+def _typed(source: IterableDataset | str | Path, stage: str) -> tuple[IterableDataset, Features]:
+    """The stream, and the types of its columns: told, or seen in its first rows."""
     from datasets import Dataset, IterableDataset, Value
 
     if isinstance(source, Dataset):
         raise ACTError(f"{stage}_stream takes an IterableDataset or what read_stream reads; a Dataset goes to {stage}")
     stream = source if isinstance(source, IterableDataset) else read_stream(source)
     if stream.features is not None:
-        return stream
+        return stream, stream.features
     try:
         first = next(iter(stream.with_format(None).iter(batch_size=1000)), None)
     except Exception as error:  # the network, and each format, have errors of their own
@@ -241,23 +245,17 @@ def _typed(source: IterableDataset | str | Path, stage: str) -> IterableDataset:
     if unknown:
         raise ACTError(
             f"{stage}: the column {unknown[0]!r} has no value in the first rows, so its type is not known; give the "
-            "stream its features with stream.cast(features), or leave the column out with stream.remove_columns"
+            "stream its features, or leave the column out with stream.remove_columns"
         )
-    return _named(stream.cast(features), stream)
+    return stream, features
 
 
-def _named(changed: IterableDataset, stream: IterableDataset) -> IterableDataset:
-    """`changed` with the description of `stream`, which holds the records."""
-    changed.info.description = stream.info.description
-    return changed
-
-
-def _claimed(stream: IterableDataset, task: Task | None) -> Task:
+def _claimed(stream: IterableDataset, types: Features, task: Task | None) -> Task:
     """The task that the stream was labelled for, or `task`, after checking that they fit each other."""
-    columns.require_names(stream.features, [columns.LABEL], stage="criticize")
+    columns.require_names(types, [columns.LABEL], stage="criticize")
     task = task or recorded_task(stream)
-    task.check_features(stream.features, stage="criticize")
-    check_labels(task, columns.feature_names(stream.features, columns.LABEL))
+    task.check_features(types, stage="criticize")
+    check_labels(task, columns.feature_names(types, columns.LABEL))
     return task
 
 
@@ -270,14 +268,12 @@ def _check_streamed(strategy: str, calibration: str) -> None:
         )
 
 
-def _run_of(
-    stream: IterableDataset, stage: str, facts: Mapping[str, Any], max_tokens: int, rows_per_shard: int
-) -> dict[str, Any]:
+def _run_of(work: Work, stage: str, facts: Mapping[str, Any], max_tokens: int, rows_per_shard: int) -> dict[str, Any]:
     """What a run is known by: what could make its rows others, or cut them into other shards."""
     if rows_per_shard < 1:
         raise ACTError(f"rows_per_shard={rows_per_shard} is no number of rows; give 1 or more")
-    before = hashlib.sha256(json.dumps(stage_records(stream), sort_keys=True).encode()).hexdigest()[:16]
-    features = {name: str(kind) for name, kind in stream.features.items()}
+    before = hashlib.sha256(json.dumps(stage_records(work.stream), sort_keys=True).encode()).hexdigest()[:16]
+    features = {name: str(kind) for name, kind in work.types.items()}
     run = {"stage": stage, **facts, "max_tokens": max_tokens, "rows_per_shard": rows_per_shard}
     return json.loads(json.dumps({**run, "columns": features, "source": before}))  # type: ignore[no-any-return]
 
@@ -308,7 +304,7 @@ def _evenly(work: Work, rows: int = 1000) -> Dataset:
         kept, keys = kept.take(chosen), keys[chosen]
     if kept is None:
         raise ACTError("the stream is empty (0 rows)")
-    types = Features({name: work.stream.features[name] for name in work.reads})
+    types = Features({name: work.types[name] for name in work.reads})
     return Dataset(kept.replace_schema_metadata(None), info=DatasetInfo(features=types))
 
 

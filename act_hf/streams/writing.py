@@ -36,7 +36,8 @@ class Work:
     A stage, and what it is done to.
 
     Args:
-        stream (`IterableDataset`): rows, whose columns are known.
+        stream (`IterableDataset`): the rows.
+        types (`datasets.Features`): of its columns.
         stage (callable): a batch of the columns `reads` to a batch of new columns.
         reads (sequence of `str`): the columns that the stage reads.
         makes (`datasets.Features`): the columns that it makes.
@@ -47,6 +48,7 @@ class Work:
     """
 
     stream: IterableDataset
+    types: Features
     stage: Callable[[Mapping[str, list[Any]]], dict[str, list[Any]]]
     reads: Sequence[str]
     makes: Features
@@ -60,11 +62,11 @@ class Work:
         """Of the rows and the new columns; these replace columns of their name."""
         from datasets import Features
 
-        return Features({**self.stream.features, **self.makes})
+        return Features({**self.types, **self.makes})
 
     def reader(self, size: int) -> Reader:
         """The rows, from the beginning, in chunks of `size`."""
-        return Reader(columns.as_stored(self.stream), self.reads, size)
+        return Reader(self.stream, self.types, self.reads, size)
 
 
 def write_shards(

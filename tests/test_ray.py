@@ -75,12 +75,17 @@ def test_twenty_thousand_rows_are_those_of_one_process(tmp_path):
     assert labelled[:] == expected[:]
     assert facts(labelled) == facts(expected)
     assert stage_records(labelled)[-1]["workers"] == 2
+    assert len(Store(many)) == len(Store(one))
+
+
+def test_doubts_are_those_of_one_process(tmp_path):
+    one, many = tmp_path / "one", tmp_path / "many"
+    labelled = annotate(rows(1000), TASK, model(), store=one)
     doubted = map_with_ray(labelled, Critic(TASK, model(), "logit", store=many))
-    expected = criticize(expected, model(), strategy="logit", store=one)
+    expected = criticize(labelled, model(), strategy="logit", store=one)
     assert doubted.features == expected.features
     assert doubted[:] == expected[:]
     assert facts(doubted) == facts(expected)
-    assert len(Store(many)) == len(Store(one))
 
 
 def test_a_killed_worker_costs_what_was_in_flight(tmp_path):

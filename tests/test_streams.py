@@ -502,7 +502,7 @@ class TestMistakes:
         labelled()
         with pytest.raises(ACTError, match="sample: no column 'act_error_prob'"):
             sample_stream("labelled", "drawn", budget=10)
-        with pytest.raises(ACTError, match="'files' is not finished: 0 shards"):
+        with pytest.raises(ACTError, match="'files' is no folder of shards"):
             sample_stream("files", "drawn", budget=10)
         criticize_stream("labelled", model(), "doubted", store="s")
         with pytest.raises(ACTError, match="'labelled' exists"):

@@ -199,6 +199,8 @@ def open_shards(folder: Path) -> Shards:
         rows = [int(shard["rows"]) for shard in shards]
     except FileNotFoundError:
         there = len(shard_paths(folder))
+        if not there:
+            raise ACTError(f"{str(folder)!r} is no folder of shards, such as annotate_stream writes") from None
         raise ACTError(
             f"{str(folder)!r} is not finished: {there} shards are there; run the stage that writes it again, and it "
             "goes on after them"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from pathlib import Path
 
 import pytest
 from datasets import ClassLabel, Dataset, Features, Image, Value
@@ -11,6 +13,7 @@ from PIL import Image as Picture
 from support.fakes import FakeModel, by_text
 from support.mortal import TASK, Mortal, paid_again
 from support.server import Server, tops_of
+from support.weights import save_tiny_bert
 
 from act_hf.annotators import Annotator, annotate
 from act_hf.critics import Critic, criticize
@@ -18,6 +21,7 @@ from act_hf.ensemble import Ensemble
 from act_hf.errors import ACTError
 from act_hf.files import read_dataset
 from act_hf.models.asking import LimitReached, Usage
+from act_hf.models.base import Answer
 from act_hf.models.endpoint import Endpoint
 from act_hf.models.store import Store
 from act_hf.ray_data import map_with_ray
@@ -137,6 +141,34 @@ def test_several_models_and_images(tmp_path):
     assert labelled.features == expected.features
     assert labelled.remove_columns("image")[:] == expected.remove_columns("image")[:]
     assert facts(labelled) == facts(expected)
+
+
+def test_the_page_of_the_documentation(tmp_path, monkeypatch):
+    """As printed, with a server of ours, a small model, and no GPU."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ACT_HF_API_KEY", "none is asked for")
+    shown = (Path(__file__).parent.parent / "docs" / "ray.md").read_text(encoding="utf-8")
+    examples = "\n".join(re.findall(r"```python\n(.*?)```", shown, flags=re.DOTALL))
+    tiny = save_tiny_bert(tmp_path / "tiny")
+    Store("machine1.sqlite").put({"a": Answer()}, model="m")
+    Store("machine2.sqlite").put({"b": Answer()}, model="m")
+    with Server(tops=tops_of(TASK.words)) as server:
+        here = {
+            "http://localhost:8000/v1": server.url,
+            "Qwen/Qwen2.5-7B-Instruct": "m",
+            'LocalModel("Qwen/Qwen2.5-1.5B-Instruct", dtype="bfloat16"), "logit"': f"EncoderModel({str(tiny)!r})",
+            "import Critic, LocalModel": "import Critic, EncoderModel",
+            "workers=8, gpus_per_worker=1": "workers=2",
+        }
+        for printed, ours in here.items():
+            assert printed in examples
+            examples = examples.replace(printed, ours)
+        monkeypatch.setenv("ACT_HF_HOME", str(tmp_path / "home"))
+        known = {"task": TASK, "rows": rows(20)}
+        exec(examples, known)
+    assert known["labelled"]["act_failure"][1:] == [None] * 19
+    assert read_dataset("doubted")["act_error_prob"][1:] == known["doubted"]["act_error_prob"][1:]
+    assert len(Store("all.sqlite")) == 2
 
 
 class TestMistakes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, IterableDataset, Value, load_dataset
 from PIL import Image as Picture
 from support import mortal
+from support.command import good, refused
 from support.fakes import FakeModel, by_text
 from support.mortal import TASK, paid_again
+from support.weights import save_tiny_bert
 
 from act_hf.annotators import annotate
 from act_hf.critics import criticize
@@ -199,6 +202,64 @@ class TestTheSameAsInMemory:
         expected = sample(reviewed, budget=50, wave=2, failures="skip", groups="gold")
         assert read_dataset("drawn2").features == expected.features
         assert read_dataset("drawn2")[:] == expected[:]
+
+
+@pytest.mark.model
+def test_the_page_of_the_documentation(smollm2, minilm, folder):
+    shown = (TESTS.parent / "docs" / "streams.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", shown, flags=re.DOTALL)
+    task = Task(labels=["x", "y"], text="text")
+    Path("tickets").mkdir()
+    Dataset.from_dict({"text": [f"text {i}" for i in range(100)]}).to_parquet("tickets/0.parquet")
+    known = {"task": task}
+    exec(example, known)
+    assert sum(known["drawn"]["act_selected"][:]) == 1
+
+
+class TestCommandLine:
+    LABELS = ("--text", "t", "--labels", "x,y", "--stream", "--rows-per-shard", "900")
+
+    @pytest.fixture
+    def tiny(self, tmp_path) -> str:
+        Path("files/3.parquet").unlink()
+        return f"encoder:{save_tiny_bert(tmp_path / 'tiny')}"
+
+    def test_every_stage(self, tiny):
+        write_dataset(whole(), "whole.parquet")
+        said = good("annotate", "whole.parquet", "labelled", *self.LABELS, "--model", tiny)
+        assert "rows 766" in said
+        assert "written to labelled, in 1 shards" in said
+        good("criticize", "labelled", "doubted", "--stream", "--model", tiny)
+        good("sample", "doubted", "drawn", "--stream", "--budget", "10%", "--failures", "skip")
+        good("annotate", "whole.parquet", "labelled2", *self.LABELS[:4], "--model", tiny)
+        good("criticize", "labelled2", "doubted2", "--model", tiny)
+        good("sample", "doubted2", "drawn2", "--budget", "10%", "--failures", "skip")
+        assert read_dataset("drawn")[:] == read_dataset("drawn2")[:]
+        good("review", "push", "drawn", "sheet.csv")
+        good("report", "drawn", "report.html")
+        assert "0 calls" in good("annotate", "whole.parquet", "labelled", *self.LABELS, "--model", tiny)
+
+    def test_label_column(self, tiny):
+        good(
+            "annotate", "files/0.parquet", "out", "--text", "t", "--label-column", "gold", "--stream", "--model", tiny
+        )
+        assert read_dataset("out").features["act_label"].names == ["x", "y"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (("annotate", "files/0.parquet", "out.csv", *LABELS), "--stream writes a folder of parquet shards, not"),
+            (("annotate", "files/0.parquet", "hf://me/out", *LABELS), "--stream writes a folder of parquet shards"),
+            (("annotate", "nothing.csv", "out", *LABELS), "no file or folder 'nothing.csv'"),
+            (("criticize", "files/0.parquet", "out", "--stream"), "no column 'act_label'"),
+            (("sample", "files", "out", "--budget", "1", "--stream"), "'files' is no folder of shards"),
+            (("sample", "nothing", "out", "--budget", "1", "--stream"), "'nothing' is no folder of shards"),
+        ],
+    )
+    def test_mistakes(self, tiny, arguments, says):
+        given = (*arguments, "--model", tiny) if arguments[0] != "sample" else arguments
+        assert says in refused(*given)
+        assert not Path("out").exists()
 
 
 def write_shards_of(dataset: Dataset, name: str) -> None:

@@ -197,7 +197,7 @@ def open_shards(folder: Path) -> Shards:
         kept = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         features, records, shards = Features.from_dict(kept["features"]), kept["records"], kept["shards"]
         rows = [int(shard["rows"]) for shard in shards]
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         there = len(shard_paths(folder))
         if not there:
             raise ACTError(f"{str(folder)!r} is no folder of shards, such as annotate_stream writes") from None

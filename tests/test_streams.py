@@ -34,6 +34,7 @@ from act_hf.task import Task
 
 
 TESTS = Path(__file__).parent
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)])}
 
 
 @pytest.fixture(autouse=True)
@@ -315,8 +316,7 @@ class TestGoingOn:
     def test_killed_twice(self, folder):
         expected = annotate(whole(), TASK, model(name="mortal"), store="t")
         command = [sys.executable, "-m", "support.mortal", str(folder)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(TESTS), *filter(None, sys.path)])}
-        ended = [subprocess.run(command, env=environment, capture_output=True, check=False) for _ in range(3)]
+        ended = [subprocess.run(command, env=ENVIRONMENT, capture_output=True, check=False) for _ in range(3)]
         assert [one.returncode for one in ended] == [-9, -9, 0], ended[-1].stderr.decode()[-3000:]
         assert 0 < paid_again(folder) <= 2 * 8
         assert read_dataset("out")[:] == expected[:]
@@ -574,7 +574,7 @@ class TestMistakes:
     def test_a_full_disk(self, folder):
         """No more than 200 kB a file: what a full disk says to whoever writes, without filling one."""
         code = (
-            "import resource, sys; sys.path[:0] = sys.argv[1:2]\n"
+            "import resource\n"
             "from support import mortal\n"
             "from pathlib import Path\n"
             "from act_hf.streams import annotate_stream\n"
@@ -586,7 +586,8 @@ class TestMistakes:
             path.unlink()
         noise = [os.urandom(200).hex() for _ in range(2000)]
         Dataset.from_dict({"t": ["short"] * 1000 + noise}).to_parquet("files/0.parquet")
-        ended = subprocess.run([sys.executable, "-c", code, str(TESTS)], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-c", code]
+        ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
         assert "ACTError: cannot write the shard 'out/shard-00001.parquet': " in ended.stderr
         assert "File too large" in ended.stderr
         assert shards("out") == ["shard-00000.parquet"]

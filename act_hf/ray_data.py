@@ -96,7 +96,7 @@ def map_with_ray(
     _check(dataset, stage)
     size = batch_size or _rows_at_once(stage)
     reads = [name for name in stage.reads if name in dataset.features]
-    with _running(workers):
+    with _running(workers, gpus_per_worker):
         blocks = _blocks(columns.as_stored(dataset).select_columns(reads), size, workers)
         made = _mapped(blocks, stage, workers, gpus_per_worker, size)
     usage = joined_usage(_said(made))
@@ -189,7 +189,7 @@ def _as_dataset(made: pa.Table, features: Features) -> Dataset:
 
 
 @contextlib.contextmanager
-def _running(workers: int) -> Iterator[None]:
+def _running(workers: int, gpus: float) -> Iterator[None]:
     """Ray, as the user started it, or for this call."""
     ray = _import_ray()
     from ray.data import DataContext
@@ -201,6 +201,8 @@ def _running(workers: int) -> Iterator[None]:
         cores = max(workers, os.cpu_count() or 1)
         ray.init(num_cpus=cores, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     try:
+        if started and ray.cluster_resources().get("GPU", 0) < gpus:
+            raise ACTError(f"gpus_per_worker={gpus}: this machine has too few GPUs that Ray can see")
         log.setLevel(logging.ERROR)
         context.enable_progress_bars = False  # ours says what is done
         yield

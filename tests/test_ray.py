@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -197,6 +198,22 @@ class TestMistakes:
         with pytest.raises(ACTError, match=says):
             map_with_ray(dataset, Annotator(TASK, model(), store=tmp_path / "store"), workers=workers)
         assert not (tmp_path / "store").exists()
+
+    def test_no_gpu(self, tmp_path):
+        """In a process of its own, which starts Ray for the call."""
+        code = (
+            "from support.mortal import TASK, Mortal\n"
+            "from support.fakes import FakeModel\n"
+            "from act_hf import Annotator, map_with_ray\n"
+            "from datasets import Dataset\n"
+            "stage = Annotator(TASK, FakeModel(), store='store')\n"
+            "map_with_ray(Dataset.from_dict({'t': ['a']}), stage, gpus_per_worker=1000)\n"
+        )
+        variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+        command = [sys.executable, "-c", code]
+        ended = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+        assert "ACTError: gpus_per_worker=1000: this machine has too few GPUs" in ended.stderr
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_folder_that_is_not_annotated(self, tmp_path):
         with pytest.raises(ACTError, match="no column 'act_label'"):

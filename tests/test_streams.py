@@ -407,6 +407,21 @@ class TestGoingOn:
             criticize_stream("labelled", model(), "doubted", store="s")
         assert not Path("doubted").exists()
 
+    def test_damage_where_the_draw_reads(self):
+        labelled()
+        criticize_stream("labelled", model(), "doubted", store="s")
+        broken = Path("doubted/shard-00000.parquet")
+        group = pq.read_metadata(broken).row_group(0)
+        parts = [group.column(number) for number in range(group.num_columns)]
+        (start,) = [part for part in parts if part.path_in_schema == "act_error_prob"]
+        data = bytearray(broken.read_bytes())
+        at = start.dictionary_page_offset or start.data_page_offset
+        data[at : at + start.total_compressed_size] = bytes(start.total_compressed_size)
+        broken.write_bytes(data)
+        with pytest.raises(ACTError, match=r"shard-00000.parquet' is broken .*; remove it"):
+            sample_stream("doubted", "drawn", budget=10, failures="skip")
+        assert not Path("drawn").exists()
+
     def test_a_shard_too_many_or_of_other_rows(self):
         labelled()
         write_source(Path("labelled/shard-00007.parquet"), 0, 3)
@@ -449,6 +464,12 @@ class TestAnotherRun:
         assert read_dataset("labelled")[:] == before
         annotate_stream(source(), task, other, "labelled", overwrite=True, **given)
         assert len(read_dataset("labelled")) == 2000
+
+    def test_what_is_read_is_what_is_there_now(self):
+        labelled(FakeModel(by=lambda request: [-0.1, -3, -3]))
+        assert set(read_dataset("labelled")["act_label"][:]) == {0, None}
+        labelled(FakeModel(by=lambda request: [-3, -0.1, -3], name="other"), overwrite=True)
+        assert set(read_dataset("labelled")["act_label"][:]) == {1, None}
 
     def test_rows_that_were_annotated_anew(self):
         labelled()

@@ -28,6 +28,9 @@ _GROUP_ROWS, _GROUP_BYTES = 1000, 64 << 20
 """When rows are written: a row group is what a reader takes into memory at once."""
 
 
+_AGAIN = "run the stage that wrote it again: it writes what is missing, and asks for nothing that is in the store"
+
+
 @dataclass(frozen=True)
 class Shard:
     """
@@ -174,14 +177,26 @@ class Shards:
     def table(self, names: Iterable[str]) -> Dataset:
         """Some columns of all rows, in memory. Nothing else is read."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
         from datasets import Dataset, DatasetInfo, Features
 
         kept = [name for name in self.features if name in set(names)]
-        parts = [pq.read_table(path, columns=kept).select(kept) for path in self.paths]
-        table = pa.concat_tables([part.replace_schema_metadata(None) for part in parts])
+        parts = [part for path in self.paths for part in self.batches(path, kept)]
+        table = pa.Table.from_batches(parts).replace_schema_metadata(None)
         types = Features({name: self.features[name] for name in kept})
         return Dataset(table.cast(types.arrow_schema), info=DatasetInfo(features=types))
+
+    def batches(self, path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of a shard, a thousand rows at a time."""
+        import pyarrow.parquet as pq
+
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=_GROUP_ROWS, columns=list(names)):
+                    yield batch.select(names)
+        except (OSError, ValueError) as error:
+            raise ACTError(
+                f"the shard {str(path)!r} is broken ({one_line(error)}); remove it, and {_AGAIN}"
+            ) from error
 
 
 def open_shards(folder: Path) -> Shards:
@@ -219,14 +234,13 @@ def open_shards(folder: Path) -> Shards:
 def _check_rows(path: Path, count: int) -> None:
     import pyarrow.parquet as pq
 
-    again = "run the stage that wrote it again: it writes what is missing, and asks for nothing that is in the store"
     try:
         there = pq.read_metadata(path).num_rows
     except FileNotFoundError:
-        raise ACTError(f"the shard {str(path)!r} is missing; {again}") from None
+        raise ACTError(f"the shard {str(path)!r} is missing; {_AGAIN}") from None
     except (OSError, ValueError) as error:
-        raise ACTError(f"the shard {str(path)!r} is broken ({one_line(error)}); remove it, and {again}") from error
+        raise ACTError(f"the shard {str(path)!r} is broken ({one_line(error)}); remove it, and {_AGAIN}") from error
     if there != count:
         raise ACTError(
-            f"the shard {str(path)!r} has {there} rows, and was written with {count}; remove it, and {again}"
+            f"the shard {str(path)!r} has {there} rows, and was written with {count}; remove it, and {_AGAIN}"
         )

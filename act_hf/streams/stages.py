@@ -207,7 +207,6 @@ def sample_stream(source: str | Path, folder: str | Path, *, overwrite: bool = F
 def _add_columns(shards: Shards, added: Dataset, folder: Path, records: Sequence[Any]) -> None:
     """Writes `shards` with columns added, or replaced where they are there, to a folder."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
     from datasets import Features
 
     # The waves before are all told by the new columns, or there are none any more.
@@ -215,8 +214,8 @@ def _add_columns(shards: Shards, added: Dataset, folder: Path, records: Sequence
     features = Features({**kept, **added.features})
     start = 0
     for number, path in enumerate(shards.paths):
-        with shard_writer(shard_path(folder, number), features) as writer, pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1000, columns=list(kept)):
+        with shard_writer(shard_path(folder, number), features) as writer:
+            for batch in shards.batches(path, list(kept)):
                 new = added.with_format("arrow")[start : start + len(batch)]
                 parts = [new[name] if name in added.features else batch[name] for name in features]
                 writer.write(pa.table(parts, names=list(features)))

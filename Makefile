@@ -33,7 +33,7 @@ style: $(READY)
 	$(BIN)/ruff format .
 
 # The claims that need nothing but this machine, measured: writes benchmarks/results/*.json. The others say what they need.
-BENCHES := scale kill local server quickstart mix collapse trainer_overhead
+BENCHES := scale kill local server quickstart mix collapse trainer_overhead stream store_workers
 bench: $(READY)
 	for name in $(BENCHES); do $(BIN)/python benchmarks/bench_$$name.py || exit 1; done
 

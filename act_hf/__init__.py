@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from act_hf.models.store import Store
     from act_hf.planning import Plan, plan
     from act_hf.priors import fit_prior
+    from act_hf.ray_data import map_with_ray
     from act_hf.report import build_report
     from act_hf.review.page.place import Page
     from act_hf.review.page.serving import serve_page
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from act_hf.review.status import ReviewStatus, review_status
     from act_hf.review.table import Table
     from act_hf.sampling import exponential, normalised, root, sample, solve_beta, threshold
+    from act_hf.streams import annotate_stream, criticize_stream, read_stream, sample_stream
     from act_hf.task import Example, Task
     from act_hf.trainer import ACTConfig, ACTTrainer
     from act_hf.training_set import to_evaluation, to_training
@@ -94,6 +96,8 @@ _HOME = {
     "act_hf.files": ("read_dataset", "write_dataset"),
     "act_hf.hub.pushing": ("push_dataset",),
     "act_hf.hub.models": ("push_model",),
+    "act_hf.streams": ("annotate_stream", "criticize_stream", "sample_stream", "read_stream"),
+    "act_hf.ray_data": ("map_with_ray",),
     "act_hf.errors": ("ACTError",),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
@@ -132,6 +136,7 @@ __all__ = [
     "act_loss",
     "add_votes",
     "annotate",
+    "annotate_stream",
     "build_report",
     "calibrate",
     "centred",
@@ -139,12 +144,14 @@ __all__ = [
     "compare",
     "criticize",
     "criticize_panel",
+    "criticize_stream",
     "estimate_accuracy",
     "exponential",
     "fit_prior",
     "fuse",
     "fused",
     "load_model",
+    "map_with_ray",
     "merge_responses",
     "normalised",
     "panel_error_probs",
@@ -156,9 +163,11 @@ __all__ = [
     "push_review",
     "ranked",
     "read_dataset",
+    "read_stream",
     "review_status",
     "root",
     "sample",
+    "sample_stream",
     "serve_page",
     "simulate_review",
     "solve_beta",

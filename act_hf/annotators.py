@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from datasets import Dataset
+    from datasets import Dataset, Features
     from numpy.typing import NDArray
+
+    from act_hf.ensemble import Ensemble
 
 
 STRATEGIES = ("naive", "cot")
@@ -89,6 +91,16 @@ class Annotator:
     def chooses(self) -> bool:
         """Whether labels come with probabilities."""
         return "choose" in self.model.abilities
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that it reads."""
+        return self.task.columns
+
+    @property
+    def features(self) -> Features:
+        """The columns that it makes, with their types."""
+        return columns.column_features(self.task, COLUMNS)
 
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Rows with the task's columns in; `act_id`, the label columns and `act_failure` out."""
@@ -232,34 +244,58 @@ def annotate(
         LimitReached: at a limit. What was answered is in the store, and the same call goes on from there.
         Submitted: by a [`BatchEndpoint`] that is not to wait; the same call goes on from there too.
     """
-    from act_hf.ensemble import Ensemble
-
     task.check(dataset, stage="annotate")
     if columns.LABEL in dataset.column_names:
         raise ACTError(f"annotate: the data set has {columns.LABEL!r} already; machine labels are never overwritten")
     usage = Usage(max_calls, max_cost)
-    models = model if isinstance(model, Sequence) else (model,)
-    members = tuple(Annotator(task, one, strategy, store, max_tokens=max_tokens, usage=usage) for one in models)
-    annotator = members[0] if len(members) == 1 else Ensemble(members)
+    models = models_of(model)
+    annotator, members = annotator_of(task, models, strategy, store, max_tokens=max_tokens, usage=usage)
     rows = batch_size or max(rows_at_once(one, task) for one in models)
-    features = columns.column_features(task, COLUMNS)
     with asked_ahead(dataset, annotator, models, usage=usage, batch_size=rows):
         if calibration != "none":
             for member in members:
                 member.prior = fit_prior(member, dataset, method=calibration, batch_size=rows)
         annotated = columns.map_columns(
-            dataset, annotator, features, batch_size=rows, progress="annotate", usage=usage
+            dataset, annotator, annotator.features, batch_size=rows, progress="annotate", usage=usage
         )
     return add_record(
         annotated,
         "annotate",
-        task=task.to_dict(),
-        model=" + ".join(one.name for one in models),
-        strategy=strategy,
-        prompts=prompts.VERSION,
-        calibration=calibration,
+        **annotate_facts(task, models, strategy, calibration),
         prior=members[0].prior if len(members) == 1 else [member.prior for member in members],
         rows=len(annotated),
         failed=columns.count_failed(annotated),
         usage=usage_facts(usage),
     )
+
+
+def models_of(model: Model | Sequence[Model]) -> tuple[Model, ...]:
+    """One model or several, as several."""
+    return tuple(model) if isinstance(model, Sequence) else (model,)
+
+
+def annotator_of(
+    task: Task,
+    models: Sequence[Model],
+    strategy: str,
+    store: Store | str | Path | None,
+    *,
+    max_tokens: int,
+    usage: Usage,
+) -> tuple[Annotator | Ensemble, tuple[Annotator, ...]]:
+    """The stage that labels with `models`, and the annotator of each of them."""
+    from act_hf.ensemble import Ensemble
+
+    members = tuple(Annotator(task, one, strategy, store, max_tokens=max_tokens, usage=usage) for one in models)
+    return members[0] if len(members) == 1 else Ensemble(members), members
+
+
+def annotate_facts(task: Task, models: Sequence[Model], strategy: str, calibration: str) -> dict[str, Any]:
+    """What the record says of how rows were labelled, whatever came of it."""
+    return {
+        "task": task.to_dict(),
+        "model": " + ".join(one.name for one in models),
+        "strategy": strategy,
+        "prompts": prompts.VERSION,
+        "calibration": calibration,
+    }

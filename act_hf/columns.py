@@ -85,11 +85,22 @@ def require(dataset: Dataset, columns: Iterable[str], *, stage: str) -> None:
     Raises:
         ACTError: naming the missing columns and the ones present, or saying that there are no rows.
     """
-    missing = [name for name in columns if name not in dataset.column_names]
-    if missing:
-        raise ACTError(f"{stage}: no column {_quoted(missing)}; the data set has {_quoted(dataset.column_names)}")
+    from datasets import IterableDataset
+
+    if isinstance(dataset, IterableDataset):
+        streams = ", ".join(f"{name}_stream" for name in ("annotate", "criticize", "sample"))
+        raise ACTError(f"{stage}: this is a stream (IterableDataset), for which there are {streams}")
+    require_names(dataset.column_names, columns, stage=stage)
     if len(dataset) == 0:
         raise ACTError(f"{stage}: the data set is empty (0 rows)")
+
+
+def require_names(there: Iterable[str], columns: Iterable[str], *, stage: str) -> None:
+    """Raises [`ACTError`] naming those of `columns` that are not `there`."""
+    there = list(there)
+    missing = [name for name in columns if name not in there]
+    if missing:
+        raise ACTError(f"{stage}: no column {_quoted(missing)}; the data set has {_quoted(there)}")
 
 
 def class_names(dataset: Dataset, column: str) -> list[str]:
@@ -99,10 +110,15 @@ def class_names(dataset: Dataset, column: str) -> list[str]:
     Raises:
         ACTError: when the column is of another type.
     """
+    require(dataset, [column], stage="labels")
+    return feature_names(dataset.features, column)
+
+
+def feature_names(features: Features, column: str) -> list[str]:
+    """As [`class_names`], of columns whose types are known."""
     from datasets import ClassLabel
 
-    require(dataset, [column], stage="labels")
-    feature = dataset.features[column]
+    feature = features[column]
     if not isinstance(feature, ClassLabel):
         raise ACTError(
             f"column {column!r} is {feature}, not a ClassLabel; give the label names yourself "
@@ -142,10 +158,10 @@ def add_columns(dataset: Dataset, values: dict[str, list[Any]], features: Featur
     """
     from datasets import Dataset, Features
 
-    return _joined(dataset, Dataset.from_dict(values, features=Features({name: features[name] for name in values})))
+    return joined(dataset, Dataset.from_dict(values, features=Features({name: features[name] for name in values})))
 
 
-def _joined(dataset: Dataset, added: Dataset) -> Dataset:
+def joined(dataset: Dataset, added: Dataset) -> Dataset:
     """The columns of both, in the order and format of `dataset`; those of `added` replace its own."""
     from datasets import concatenate_datasets
 
@@ -183,7 +199,7 @@ def map_columns(
     """
     from datasets.fingerprint import generate_random_fingerprint
 
-    with _progress(len(dataset), progress, usage) as bar:
+    with show_progress(len(dataset), progress, usage) as bar:
 
         def counted(batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
             bar.begin(len(next(iter(batch.values()))))
@@ -200,7 +216,7 @@ def map_columns(
             load_from_cache_file=False,
             new_fingerprint=generate_random_fingerprint(),
         )
-    return _joined(dataset, made)
+    return joined(dataset, made)
 
 
 def as_stored(dataset: Dataset) -> Dataset:
@@ -217,7 +233,7 @@ def as_stored(dataset: Dataset) -> Dataset:
     return plain
 
 
-class _Bar:
+class Bar:
     """A bar over rows with calls and cost beside it. It moves while a batch is asked about, which can take minutes."""
 
     def __init__(self, bar: tqdm[Any]) -> None:
@@ -226,9 +242,11 @@ class _Bar:
         self._drawn = 0.0
 
     def begin(self, rows: int) -> None:
+        """So many rows are being asked about."""
         self._rows = rows
 
     def show(self, usage: Usage) -> None:
+        """Moves the bar to how much of them is answered."""
         # Of a stage that asks several times the first one moves the bar.
         self.bar.n = max(self.bar.n, self._before + int(usage.share * self._rows))
         now = time.monotonic()
@@ -237,19 +255,20 @@ class _Bar:
         self._drawn = now if due else self._drawn
 
     def end(self) -> None:
+        """They are done."""
         self._before += self._rows
         self.bar.update(self._before - self.bar.n)
 
 
 @contextmanager
-def _progress(rows: int, title: str, usage: Usage | None) -> Iterator[_Bar]:
+def show_progress(rows: int | None, title: str, usage: Usage | None) -> Iterator[Bar]:
     """The bar, in place of the one that `datasets` would show."""
     from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
     from tqdm.auto import tqdm
 
     hidden = are_progress_bars_disabled()
     with tqdm(total=rows, desc=title, unit="rows", disable=hidden) as drawn:
-        bar = _Bar(drawn)
+        bar = Bar(drawn)
         if usage and not hidden:
             usage.listener = bar.show
         try:

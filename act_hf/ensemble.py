@@ -16,7 +16,9 @@ from act_hf.priors import normalised_logprobs
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from act_hf.task import Row
+    from datasets import Features
+
+    from act_hf.task import Row, Task
 
 
 @dataclass
@@ -44,9 +46,24 @@ class Ensemble:
         for member in self.members:
             require_ability(member.model, "choose", purpose="an ensemble of annotators")
 
+    @property
+    def task(self) -> Task:
+        """The task of all members."""
+        return self.members[0].task
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that it reads."""
+        return self.members[0].reads
+
+    @property
+    def features(self) -> Features:
+        """The columns that it makes, with their types."""
+        return self.members[0].features
+
     def __call__(self, batch: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """As [`Annotator.__call__`]."""
-        return labelled_columns(self.members[0].task, batch, self.label)
+        return labelled_columns(self.task, batch, self.label)
 
     def label(self, rows: Sequence[Row]) -> list[Labelled]:
         """Labels rows that have content."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError
-from act_hf.hub.address import HUB, is_address, parse_address
+from act_hf.hub.address import HUB, Address, is_address, parse_address
 from act_hf.records import stage_records, with_records
 
 
@@ -73,7 +73,8 @@ def read_dataset(source: str | Path, *, split: str | None = None) -> Dataset:
     Reads a data set, with the types and records that [`write_dataset`] left.
 
     Args:
-        source (`str` or `Path`): a folder from `save_to_disk`, a `.parquet`, `.csv` or `.jsonl` file, or a Hub id
+        source (`str` or `Path`): a folder from `save_to_disk`, or of shards ([`annotate_stream`]), a
+            `.parquet`, `.csv` or `.jsonl` file, or a Hub id
             (`user/name`, or `hf://user/name` where a folder has the same name), with `@revision` and then
             `:configuration` where they are meant.
         split (`str`, *optional*): which split, where there are several.
@@ -91,6 +92,11 @@ def read_dataset(source: str | Path, *, split: str | None = None) -> Dataset:
             return _from_hub(str(source), split)
         if path.is_dir():
             from datasets import load_from_disk
+
+            from act_hf.streams.shards import is_shards, open_shards
+
+            if is_shards(path):
+                return _one_split(open_shards(path).dataset(), split, source)
 
             return _one_split(load_from_disk(str(path)), split, source)
         if split is not None:
@@ -207,9 +213,14 @@ def _reason(error: Exception) -> str:
 def _from_hub(source: str, split: str | None) -> Dataset:
     from act_hf.hub.pulling import pull_dataset
 
+    return pull_dataset(hub_address(source), split=split)
+
+
+def hub_address(source: str) -> Address:
+    """The place on the Hub that a source which is no file or folder stands for, or an [`ACTError`]."""
     if not source.startswith(HUB) and not _is_hub_id(source):
         raise ACTError(f"no file or folder {source!r}, and it is no Hub id (user/name) either")
-    return pull_dataset(parse_address(source), split=split)
+    return parse_address(source)
 
 
 def _is_hub_id(name: str) -> bool:
@@ -235,6 +246,11 @@ def _one_split(loaded: Dataset | DatasetDict, split: str | None, source: str | P
 
 def _kept(dataset: Dataset) -> dict[str, Any]:
     return {"features": dataset.features.to_dict(), "records": stage_records(dataset)}
+
+
+def has_sidecar(path: Path) -> bool:
+    """Whether what the format cannot hold is in a file beside it."""
+    return _sidecar(path).exists()
 
 
 def _sidecar(path: Path) -> Path:

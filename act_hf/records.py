@@ -12,9 +12,9 @@ from act_hf.task import Task
 
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
     from act_hf.models.asking import Usage
 
@@ -36,11 +36,15 @@ def add_record(dataset: Dataset, stage: str, **facts: Any) -> Dataset:
     Returns:
         `Dataset`: the same rows.
     """
-    record = {"stage": stage, **facts, "versions": library_versions()}
-    return with_records(dataset, [*stage_records(dataset), record])
+    return with_records(dataset, [*stage_records(dataset), record_of(stage, **facts)])
 
 
-def stage_records(dataset: Dataset, stage: str | None = None) -> list[dict[str, Any]]:
+def record_of(stage: str, **facts: Any) -> dict[str, Any]:
+    """A record, with the versions of the libraries; see [`add_record`]."""
+    return {"stage": stage, **facts, "versions": library_versions()}
+
+
+def stage_records(dataset: Dataset | IterableDataset, stage: str | None = None) -> list[dict[str, Any]]:
     """The records of `dataset` in the order they were made: all of them, or those of one stage."""
     # Not splitlines(): JSON holds U+2028 and its like as they are.
     lines = (dataset.info.description or "").split("\n")
@@ -59,15 +63,18 @@ def _read(line: str) -> dict[str, Any] | None:
 
 def with_records(dataset: Dataset, kept: list[dict[str, Any]]) -> Dataset:
     """`dataset` with exactly these records, and the rest of its description."""
-    description = dataset.info.description or ""
-    others = [line for line in description.split("\n") if _read(line) is None] if description else []
-    lines = [*others, *(_MARK + json.dumps(record, ensure_ascii=False) for record in kept)]
     copy = dataset.select(range(len(dataset)))  # a data set's info is shared by reference; this one is ours to change
-    copy.info.description = "\n".join(lines)
+    copy.info.description = describe(dataset.info.description or "", kept)
     return copy
 
 
-def recorded_task(dataset: Dataset) -> Task:
+def describe(description: str, kept: Iterable[dict[str, Any]]) -> str:
+    """A description with exactly these records, and the rest of what it says."""
+    others = [line for line in description.split("\n") if _read(line) is None] if description else []
+    return "\n".join([*others, *(_MARK + json.dumps(record, ensure_ascii=False) for record in kept)])
+
+
+def recorded_task(dataset: Dataset | IterableDataset) -> Task:
     """The task that `dataset` was annotated for. Raises [`ACTError`] when it was not annotated."""
     made = stage_records(dataset, "annotate")
     if not made:
@@ -88,6 +95,16 @@ def usage_facts(usage: Usage) -> dict[str, Any]:
     names = ("requests", "calls", "tokens_in", "tokens_out", "seconds", "cost", "spent")
     values = {name: getattr(usage, name) for name in names}
     return {name: round(value, 6) if isinstance(value, float) else value for name, value in values.items()}
+
+
+def joined_usage(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What [`usage_facts`] says of several parts of a run together."""
+    total: dict[str, Any] = {}
+    for name in parts[0]:
+        values = [part[name] for part in parts]
+        summed = None if None in values else sum(values)
+        total[name] = round(summed, 6) if isinstance(summed, float) else summed
+    return total
 
 
 def library_versions() -> dict[str, str]:

@@ -8,14 +8,14 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from act_hf.columns import class_names, require
+from act_hf.columns import class_names, require, require_names
 from act_hf.errors import ACTError, one_line
 
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from datasets import Dataset
+    from datasets import Dataset, Features
 
 
 _ORIENTATION = 0x0112
@@ -149,11 +149,16 @@ class Task:
 
     def check(self, dataset: Dataset, *, stage: str) -> None:
         """Raises [`ACTError`] unless `dataset` has rows and the task's columns with the types they need."""
+        require(dataset, self.columns, stage=stage)
+        self.check_features(dataset.features, stage=stage)
+
+    def check_features(self, features: Features, *, stage: str) -> None:
+        """Raises [`ACTError`] unless there are the task's columns, with the types they need."""
         from datasets import Image, Value
 
-        require(dataset, self.columns, stage=stage)
+        require_names(features, self.columns, stage=stage)
         for name in self.columns:
-            feature = dataset.features[name]
+            feature = features[name]
             if name == self.image:
                 fits = isinstance(feature, Image) and feature.decode
             else:

@@ -404,3 +404,65 @@ def test_threads_share_a_store(tmp_path):
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(write, range(4)))
     assert len(store) == 200
+
+
+class TestManyWorkers:
+    def test_whoever_holds_it_too_long_is_told_of_in_words(self, store):
+        store.put({"a": Answer(text="a")}, model="m")
+        other = sqlite3.connect(store.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        hasty = Store(store.path, patience=0.1)
+        with pytest.raises(ACTError, match=r"another process has been writing to it for 0\.1 s"):
+            hasty.put({"b": Answer(text="b")}, model="m")
+        other.execute("COMMIT")
+        other.close()
+        hasty.put({"b": Answer(text="b")}, model="m")
+        assert len(store) == 2
+        assert pickle.loads(pickle.dumps(hasty)).patience == 0.1
+
+    def test_eight_processes_write_at_once_and_one_is_killed(self, tmp_path):
+        path = tmp_path / "store"
+        code = (
+            "import os, sys\n"
+            "from act_hf.models.base import Answer\n"
+            "from act_hf.models.store import Store\n"
+            "store, worker = Store(sys.argv[1]), int(sys.argv[2])\n"
+            "for batch in range(40):\n"
+            "    keys = [f'{(worker % 4)}-{batch}-{i}' for i in range(16)]\n"  # each key is asked for by two workers
+            "    known = store.get(keys)\n"
+            "    store.put({key: Answer(text=key) for key in keys if key not in known}, model='m')\n"
+            "    if worker == 7 and batch == 20:\n"
+            "        store.connection.execute('BEGIN IMMEDIATE')\n"  # holds the lock when it dies
+            "        os.kill(os.getpid(), 9)\n"
+        )
+        workers = [
+            subprocess.Popen([sys.executable, "-c", code, str(path), str(worker)], env=ENVIRONMENT, stderr=-1)
+            for worker in range(8)
+        ]
+        said = [worker.communicate()[1].decode() for worker in workers]
+        assert [worker.returncode for worker in workers] == [0] * 7 + [-9], said
+        assert len(Store(path)) == 4 * 40 * 16
+        with sqlite3.connect(path) as file:
+            assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+    def test_stores_of_other_machines_are_merged(self, store, tmp_path):
+        store.put({"a": Answer(text="mine")}, model="m")
+        for name in ("b", "c"):
+            Store(tmp_path / name).put({"a": Answer(text="theirs"), name: Answer(text=name)}, model="m")
+        assert store.merge(tmp_path / "b", Store(tmp_path / "c")) == 2
+        assert {key: answer.text for key, answer in store.get(["a", "b", "c"]).items()} == {
+            "a": "mine",
+            "b": "b",
+            "c": "c",
+        }
+        assert store.merge(tmp_path / "b") == 0
+
+    def test_what_cannot_be_merged(self, store, tmp_path):
+        with pytest.raises(ACTError, match="there is no store"):
+            store.merge(tmp_path / "nothing")
+        assert not (tmp_path / "nothing").exists()
+        with sqlite3.connect(tmp_path / "other") as file:
+            file.execute("CREATE TABLE cats (name TEXT)")
+        with pytest.raises(ACTError, match="something else"):
+            store.merge(tmp_path / "other")
+        assert len(store) == 0

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from act_hf.cli.options import Input, Output, Overwrite, Split
-from act_hf.cli.shared import finish, open_dataset, parse_budget
+from act_hf.cli.options import Input, Output, Overwrite, Split, Stream
+from act_hf.cli.shared import finish, finish_shards, open_dataset, parse_budget, shards_target
 
 
 def sample(
@@ -28,15 +28,22 @@ def sample(
     ] = 1,
     seed: Annotated[int, typer.Option(help="Of the draw.")] = 0,
     failures: Annotated[str, typer.Option(help="raise, review or skip: what to do with rows that failed.")] = "raise",
+    stream: Stream = False,
     split: Split = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Choose the rows that people look at."""
     from act_hf.sampling import sample as run
 
-    dataset = open_dataset(source, split, target, overwrite)
     options: dict[str, Any] = {"rule": rule, "mix": mix, "floor": floor, "seed": seed, "failures": failures}
     options |= {"groups": groups, "allocation": allocation, "wave": wave}
+    if stream:
+        from act_hf.streams import sample_stream
+
+        options |= {"budget": parse_budget(budget), "overwrite": overwrite}
+        finish_shards(sample_stream(source, shards_target(target), **options))
+        return
+    dataset = open_dataset(source, split, target, overwrite)
     finish(run(dataset, budget=parse_budget(budget), **options), target, overwrite)
 
 

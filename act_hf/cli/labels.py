@@ -10,15 +10,17 @@ from act_hf.cli.options import (
     ModelName,
     Output,
     Overwrite,
+    RowsPerShard,
     ServerOptions,
     Split,
     StorePath,
+    Stream,
     Suffix,
     TaskOptions,
     in_panel,
     spread,
 )
-from act_hf.cli.shared import finish, open_dataset
+from act_hf.cli.shared import finish, finish_shards, open_dataset, shards_target
 
 
 BatchSize = Annotated[
@@ -42,6 +44,8 @@ def annotate(
     limits: Limits,
     batch_size: BatchSize = None,
     store: StorePath = None,
+    stream: Stream = False,
+    rows_per_shard: RowsPerShard = 10_000,
     split: Split = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -52,8 +56,16 @@ def annotate(
     """
     from act_hf.annotators import annotate as run
 
-    dataset = open_dataset(source, split, target, overwrite)
     options: dict[str, Any] = {"strategy": strategy, "calibration": calibration, "store": store} | limits.given()
+    if stream:
+        from act_hf.streams import annotate_stream, read_stream
+
+        options |= {"rows_per_shard": rows_per_shard, "overwrite": overwrite, "batch_size": batch_size}
+        rows = read_stream(source, split=split)
+        asked = task.task(rows, "annotate")
+        finish_shards(annotate_stream(rows, asked, server.load(model), shards_target(target), **options))
+        return
+    dataset = open_dataset(source, split, target, overwrite)
     asked = task.task(dataset, "annotate")
     finish(run(dataset, asked, server.load(model, store), batch_size=batch_size, **options), target, overwrite)
 
@@ -86,6 +98,8 @@ def criticize(
     batch_size: BatchSize = None,
     suffix: Suffix = "",
     store: StorePath = None,
+    stream: Stream = False,
+    rows_per_shard: RowsPerShard = 10_000,
     split: Split = None,
     overwrite: Overwrite = False,
 ) -> None:
@@ -96,7 +110,14 @@ def criticize(
     """
     from act_hf.critics import criticize as run
 
-    dataset = open_dataset(source, split, target, overwrite)
     options: dict[str, Any] = {"strategy": strategy, "calibration": calibration, "suffix": suffix, "store": store}
     options |= limits.given()
+    if stream:
+        from act_hf.streams import criticize_stream, read_stream
+
+        options |= {"rows_per_shard": rows_per_shard, "overwrite": overwrite, "batch_size": batch_size}
+        rows = read_stream(source, split=split)
+        finish_shards(criticize_stream(rows, server.load(model), shards_target(target), **options))
+        return
+    dataset = open_dataset(source, split, target, overwrite)
     finish(run(dataset, server.load(model, store), batch_size=batch_size, **options), target, overwrite)

@@ -18,7 +18,7 @@ from act_hf.errors import ACTError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from datasets import Dataset
+    from datasets import Dataset, IterableDataset
 
     from act_hf.models.base import Model
     from act_hf.task import Task
@@ -60,6 +60,17 @@ def key_in(variable: str) -> str:
     return f"${variable}"
 
 
+Stream = Annotated[
+    bool,
+    in_panel(
+        "Larger than memory",
+        "Read INPUT as a stream and write OUTPUT, a folder, as parquet shards. The same command goes on after a stop.",
+        "--stream",
+    ),
+]
+RowsPerShard = Annotated[int, in_panel("Larger than memory", "With --stream: rows in each shard.", min=1)]
+
+
 @dataclass(frozen=True)
 class TaskOptions:
     """What is labelled."""
@@ -77,8 +88,10 @@ class TaskOptions:
     ] = None
     language: Annotated[str | None, in_panel("Task", "The language of the rows.")] = None
 
-    def task(self, dataset: Dataset, stage: str) -> Task:
+    def task(self, dataset: Dataset | IterableDataset, stage: str) -> Task:
         """The task, after checking that `dataset` fits it."""
+        from datasets import IterableDataset
+
         from act_hf.task import Task
 
         shown = {name: getattr(self, name) for name in ("text", "question", "image", "language")}
@@ -86,7 +99,8 @@ class TaskOptions:
             shown["instruction"] = self.instruction
         names = _label_names(dataset, self.labels, self.label_column, stage)
         task = Task(labels=tuple(names), **shown, examples=tuple(_examples(self.examples, shown)))
-        task.check(dataset, stage=stage)
+        if not isinstance(dataset, IterableDataset):  # annotate_stream checks one of these
+            task.check(dataset, stage=stage)
         return task
 
     @property
@@ -252,14 +266,21 @@ def _fields(kind: Any) -> list[inspect.Parameter]:
     ]
 
 
-def _label_names(dataset: Dataset, labels: str | None, column: str | None, stage: str) -> Sequence[str]:
-    from act_hf.columns import class_names, require
+def _label_names(
+    dataset: Dataset | IterableDataset, labels: str | None, column: str | None, stage: str
+) -> Sequence[str]:
+    from datasets import IterableDataset
+
+    from act_hf.columns import class_names, feature_names, require, require_names
 
     if (labels is None) == (column is None):
         raise ACTError("give either --labels a,b,c or --label-column NAME")
     if labels is not None:
         return [name.strip() for name in labels.split(",") if name.strip()]
     assert column is not None
+    if isinstance(dataset, IterableDataset):
+        require_names(dataset.features or (), [column], stage=stage)
+        return feature_names(dataset.features, column)
     require(dataset, [column], stage=stage)
     if getattr(dataset.features[column], "dtype", None) in ("string", "large_string"):
         return sorted({value for value in dataset[column][:] if value})

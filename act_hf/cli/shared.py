@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError, printable
@@ -52,6 +53,24 @@ def finish(dataset: Dataset, target: str, overwrite: bool, *, stages: int = 1) -
     write_dataset(dataset, target, overwrite=overwrite)
     told = [_told(record) for record in stage_records(dataset)[-stages:]]
     say("\n".join([*told, f"written to {target}"]))
+
+
+def shards_target(target: str) -> Path:
+    """The folder for shards that `target` names, or an [`ACTError`]."""
+    from act_hf.files import FORMATS
+    from act_hf.hub.address import HUB
+
+    if target.startswith(HUB) or target.endswith(FORMATS):
+        raise ACTError(f"--stream writes a folder of parquet shards, not {target!r}; give the name of a folder")
+    return Path(target)
+
+
+def finish_shards(folder: Path) -> None:
+    """Says what the last stage did, and where the shards are."""
+    from act_hf.streams.shards import open_shards
+
+    shards = open_shards(folder)
+    say(f"{_told(shards.records[-1])}\nwritten to {folder}, in {len(shards.rows)} shards")
 
 
 def _told(record: dict[str, Any]) -> str:

@@ -124,6 +124,11 @@ class Critic:
         }
 
     @property
+    def reads(self) -> tuple[str, ...]:
+        """The columns that it reads; those that act_hf adds only where they are there."""
+        return (*self.task.columns, columns.LABEL, columns.RATIONALE, columns.FAILURE + self.suffix)
+
+    @property
     def features(self) -> Features:
         """The columns that it makes, with their types."""
         from datasets import Features
@@ -202,11 +207,7 @@ def criticize(
     return add_record(
         criticized,
         "criticize",
-        model=model.name,
-        strategy=strategy,
-        suffix=suffix,
-        prompts=prompts.VERSION,
-        calibration=calibration,
+        **criticize_facts(model, strategy, calibration, suffix),
         prior=critic.prior,
         rows=len(criticized),
         failed=columns.count_failed(criticized, columns.FAILURE + suffix),
@@ -224,10 +225,25 @@ def claimed_task(dataset: Dataset, task: Task | None) -> Task:
     columns.require(dataset, [columns.LABEL], stage="criticize")
     task = task or recorded_task(dataset)
     task.check(dataset, stage="criticize")
-    names = columns.class_names(dataset, columns.LABEL)
+    check_labels(task, columns.class_names(dataset, columns.LABEL))
+    return task
+
+
+def check_labels(task: Task, names: list[str]) -> None:
+    """Raises [`ACTError`] unless the machine labels are those of the task."""
     if names != list(task.labels):
         raise ACTError(f"criticize: {columns.LABEL} has the labels {names}, but the task has {list(task.labels)}")
-    return task
+
+
+def criticize_facts(model: Model, strategy: str, calibration: str, suffix: str) -> dict[str, Any]:
+    """What the record says of how labels were criticized, whatever came of it."""
+    return {
+        "model": model.name,
+        "strategy": strategy,
+        "suffix": suffix,
+        "prompts": prompts.VERSION,
+        "calibration": calibration,
+    }
 
 
 def check_calibration(strategy: str, calibration: str) -> None:

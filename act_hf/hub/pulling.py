@@ -14,7 +14,9 @@ from act_hf.records import with_records
 
 
 if TYPE_CHECKING:
-    from datasets import Dataset
+    from collections.abc import Iterable
+
+    from datasets import Dataset, IterableDataset
 
 
 def pull_dataset(address: Address, *, split: str | None = None) -> Dataset:
@@ -35,12 +37,37 @@ def pull_dataset(address: Address, *, split: str | None = None) -> Dataset:
     revision = _commit(address)
     config = _config(address, revision)
     loaded = _loaded(address, config, revision)
-    chosen = split or (next(iter(loaded)) if len(loaded) == 1 else None)
-    if chosen is None:
-        raise ACTError(f"{str(address)!r} has the splits {', '.join(loaded)}; choose one with --split")
-    if chosen not in loaded:
-        raise ACTError(f"{str(address)!r} has no split {chosen!r}; it has {', '.join(loaded)}")
+    chosen = _split(address, split, loaded)
     return with_records(loaded[chosen], _records(address, Place(config, chosen), revision))
+
+
+def stream_from_hub(address: Address, *, split: str | None = None) -> tuple[IterableDataset, list[dict[str, Any]]]:
+    """
+    A data set on the Hub as a stream, and its records.
+
+    Args, Raises:
+        as for [`pull_dataset`]; rows that are missing are found when they are read.
+    """
+    from datasets import load_dataset
+
+    revision = _commit(address)
+    config = _config(address, revision)
+    try:
+        loaded = load_dataset(_path(address), config, revision=revision, streaming=True)
+    except Exception as error:
+        raise _unreadable(address, error) from None
+    chosen = _split(address, split, loaded)
+    return loaded[chosen], _records(address, Place(config, chosen), revision)
+
+
+def _split(address: Address, split: str | None, there: Iterable[str]) -> str:
+    names = [str(name) for name in there]
+    chosen = split or (names[0] if len(names) == 1 else None)
+    if chosen is None:
+        raise ACTError(f"{str(address)!r} has the splits {', '.join(names)}; choose one with --split")
+    if chosen not in names:
+        raise ACTError(f"{str(address)!r} has no split {chosen!r}; it has {', '.join(names)}")
+    return chosen
 
 
 def _commit(address: Address) -> str | None:

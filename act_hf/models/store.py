@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 LAYOUT = 1
 """Version of the table below, kept in the file as SQLite's `user_version`."""
 
-_PATIENCE = 60
-"""Seconds to wait for another process that is writing."""
+_PATIENCE = 60.0
+"""Seconds to wait for other processes that are writing. Each of them takes milliseconds."""
 
 _UNSET = vars(Answer())
 
@@ -46,14 +46,18 @@ class Store:
 
     Args:
         path (`str` or `Path`, *optional*): the file, made with its folder when it does not exist. Defaults to
-            `answers.sqlite` in [`home`].
+            `answers.sqlite` in [`home`]. On a disk of this machine: processes on several machines need a store each,
+            which [`Store.merge`] brings together.
+        patience (`float`, *optional*, defaults to 60.0): seconds to wait for other processes that are writing.
 
     Raises:
-        ACTError: for a file that is no such store, or one written by another version.
+        ACTError: for a file that is no such store, or one written by another version, or one that another process
+            holds for longer than `patience`.
     """
 
-    def __init__(self, path: str | Path | None = None) -> None:
+    def __init__(self, path: str | Path | None = None, *, patience: float = _PATIENCE) -> None:
         self.path = Path(path) if path is not None else home() / "answers.sqlite"
+        self.patience = patience
         self._connection: sqlite3.Connection | None = None
         self._lock = threading.Lock()
 
@@ -64,10 +68,10 @@ class Store:
 
     def __getstate__(self) -> dict[str, Any]:
         # A connection belongs to its process; another one opens its own.
-        return {"path": self.path}
+        return {"path": self.path, "patience": self.patience}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"])  # type: ignore[misc]
+        self.__init__(state["path"], patience=state["patience"])  # type: ignore[misc]
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -79,17 +83,19 @@ class Store:
     def _open(self) -> sqlite3.Connection:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(self.path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                self.path, timeout=self.patience, isolation_level=None, check_same_thread=False
+            )
             try:
                 self._check_layout(connection)
-                use_wal(connection, patience=_PATIENCE)
+                use_wal(connection, patience=self.patience)
                 # In WAL mode NORMAL survives a killed process; only a power cut can lose the last commits.
                 connection.execute("PRAGMA synchronous=NORMAL")
             except BaseException:
                 connection.close()
                 raise
         except (sqlite3.Error, OSError) as error:
-            raise ACTError(f"cannot open the store {str(self.path)!r}: {error}") from error
+            raise ACTError(f"cannot open the store {str(self.path)!r}: {self._reason(error)}") from error
         return connection
 
     def _check_layout(self, connection: sqlite3.Connection) -> None:
@@ -133,7 +139,40 @@ class Store:
             try:
                 yield self.connection
             except sqlite3.Error as error:
-                raise ACTError(f"cannot use the store {str(self.path)!r}: {error}") from error
+                raise ACTError(f"cannot use the store {str(self.path)!r}: {self._reason(error)}") from error
+
+    def _reason(self, error: Exception) -> str:
+        """What went wrong, in words that tell what to do."""
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return str(error)
+        return (
+            f"another process has been writing to it for {self.patience:g} s; see what holds the file, or give "
+            "this run a store of its own"
+        )
+
+    def merge(self, *others: Store | str | Path) -> int:
+        """
+        Takes the answers of other stores, such as those of workers on other machines. What is there stays.
+
+        Args:
+            others ([`Store`] or path): the stores. Not changed.
+
+        Returns:
+            `int`: how many answers were new.
+        """
+        before = len(self)
+        for other in map(Store.of, others):
+            if not other.path.is_file():
+                raise ACTError(f"there is no store {str(other.path)!r}")
+            other.connection  # noqa: B018  # opening checks that it is one
+            other.close()
+            with self._using() as connection:
+                connection.execute("ATTACH ? AS other", [str(other.path)])
+                try:
+                    connection.execute("INSERT OR IGNORE INTO answers SELECT * FROM other.answers")
+                finally:
+                    connection.execute("DETACH other")
+        return len(self) - before
 
     def __len__(self) -> int:
         with self._using() as connection:

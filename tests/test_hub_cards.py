@@ -231,7 +231,7 @@ class TestSection:
             "act-hf annotate INPUT step1 --text text --labels calm,angry,odd --instruction 'Which mood?' "
             "--language en --model loud-model --strategy naive",
             "act-hf sample step2 step3 --budget 20 --rule exponential --mix 0.5 --seed 7",
-            "act-hf review push step3 to_review.csv",
+            "act-hf review push step3 answers.csv",
             "act-hf publish step4 hf://ann/moods",
         ],
     )
@@ -362,6 +362,19 @@ class TestCommands:
     def test_models_without_the_fingerprints_of_their_weights(self):
         records = [{"stage": "annotate", "task": {}, "model": "one@0123456789ab + Qwen/Qwen3@main"}]
         assert "--model one --model Qwen/Qwen3@main" in reproducing(records, "a", "b")[0]
+
+    @pytest.mark.parametrize(
+        ("source", "place"),
+        [
+            ("table answers.csv", "answers.csv"),
+            ("page moods.review", "moods.review"),
+            ("argilla team/moods", "argilla:team/moods"),
+            ("None", "to_review.csv"),
+        ],
+    )
+    def test_where_people_reviewed(self, source, place):
+        lines = reproducing([{"stage": "review", "source": source}], "a", "b")
+        assert lines[:2] == [f"act-hf review push a {place}", f"act-hf review pull a {place} step1"]
 
     def test_a_fence_that_no_command_closes(self):
         block = shell_block(["a ````\n```", "<!-- act_hf: end -->"])

@@ -58,8 +58,17 @@ def _commands(record: Mapping[str, Any], source: str, out: str) -> Iterator[str]
         column = re.fullmatch(r"simulated from column '(.*)'", str(record.get("source")))
         yield _line("review", "simulate", source, out, gold=column[1] if column else "label")
     elif stage == "review":
-        yield _line("review", "push", source, "to_review.csv")
-        yield _line("review", "pull", source, "to_review.csv", out)
+        place = _place(str(record.get("source")))
+        yield _line("review", "push", source, place)
+        yield _line("review", "pull", source, place, out)
+
+
+def _place(source: str) -> str:
+    """Where people reviewed, as the commands are told it."""
+    kind, _, name = source.partition(" ")
+    if kind == "argilla":
+        return f"argilla:{name}"
+    return name if kind in ("table", "page") and name else "to_review.csv"
 
 
 def _task(record: Mapping[str, Any]) -> dict[str, Any]:

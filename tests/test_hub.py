@@ -121,6 +121,13 @@ class TestRoundTrip:
         assert stage_records(back) == stage_records(people)
         assert same(anywhere(jobs.loaded, id)["train"], people)
 
+    def test_as_a_stream(self, anywhere, people):
+        id = anywhere.new()
+        anywhere(jobs.push, people, f"hf://{id}:small")
+        assert anywhere(jobs.streamed, f"hf://{id}:small") == (list(people), stage_records(people))
+        with pytest.raises(ACTError, match="has no split 'test'; it has train"):
+            anywhere(jobs.streamed, f"hf://{id}:small", split="test")
+
     def test_types_and_names_that_yaml_could_spoil(self, anywhere):
         names = ["=cmd", "2", "null", '"quoted"', "a\x85b", "a\u2028b", "- a: b", "true", "ünï 😀", "", " "]
         label = ClassLabel(names=names)

@@ -14,9 +14,11 @@ from act_hf.critics import criticize
 from act_hf.files import read_dataset
 from act_hf.hub.faults import hub_api
 from act_hf.hub.pushing import push_dataset
+from act_hf.records import stage_records
 from act_hf.review.responses import Response, merge_responses
 from act_hf.review.simulated import simulate_review
 from act_hf.sampling import sample
+from act_hf.streams import read_stream
 from act_hf.task import Task
 from support.fakes import FakeModel, by_text
 
@@ -87,3 +89,9 @@ def command(*arguments: str) -> tuple[int, str, str]:
     finally:
         sys.argv = given
     return 0, out.getvalue(), err.getvalue()
+
+
+def streamed(source: str, split: str | None = None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows and the records of a stream."""
+    stream = read_stream(source, split=split)
+    return list(stream), stage_records(stream)

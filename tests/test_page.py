@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -16,11 +17,13 @@ import pytest
 from PIL import Image as Picture
 from support.command import good, refused
 from support.pages import LABELS, Visitor, served, to_review
+from support.reviews import reviewed
 
 from act_hf.columns import HUMAN, LABEL, RESPONSES, SELECTED
 from act_hf.errors import ACTError
 from act_hf.files import read_dataset, write_dataset
 from act_hf.records import stage_records
+from act_hf.review.page.accuracy import reach_of
 from act_hf.review.page.answers import LONGEST_COMMENT, Event, add_answer, person_name
 from act_hf.review.page.app import look
 from act_hf.review.page.content import SIDE, visible
@@ -32,6 +35,7 @@ from act_hf.review.page.turns import LEASE, next_row
 from act_hf.review.page.view import KEYS, Reviewing
 from act_hf.review.places import Place, find_place, pull_review, push_review
 from act_hf.review.rows import rows_to_review
+from act_hf.review.status import review_status
 from act_hf.task import Task
 
 
@@ -375,6 +379,42 @@ class TestProgress:
             ann.ask("label", row=ann.view["row"]["id"], label=0, seconds=seconds)
         assert ann.view["progress"]["seconds"] == 3
         assert ann.view["progress"]["left"] == 4
+
+    def test_the_accuracy_that_is_still_possible_is_that_of_the_status(self, path):
+        dataset = reviewed(but=60)
+        push_review(dataset, path)
+        ann, bob = (Visitor(Database(path), name, per_row=2) for name in ("ann", "bob"))
+        ann.look()
+        for number in range(40):
+            ann.answer(int(number % 3 == 0))
+        bob.look()
+        bob.answer(0)  # ann said 1: a tie, and nobody knows
+        bob.answer(0)
+        known = review_status(dataset, path)
+        assert known.ties == 1
+        for _ in range(600):
+            ann.ask("next")
+            if ann.view["progress"]["accuracy"] == [known.reach.low, known.reach.high]:
+                break
+            time.sleep(0.05)
+        assert ann.view["progress"]["accuracy"] == [known.reach.low, known.reach.high]
+
+    def test_nothing_is_said_of_the_accuracy_where_rows_are_gone(self, path):
+        push_review(reviewed(but=60).select(range(399)), path)
+        ann = Visitor(Database(path), "ann")
+        ann.look()
+        ann.answer(0)
+        assert reach_of(Database(path)) is None
+
+    def test_a_further_push_brings_the_draw_of_now(self, path):
+        first, later = reviewed(but=60), reviewed(budget=80, but=80)
+        for dataset in (first, later):
+            push_review(dataset, path)
+            ann = Visitor(Database(path), "ann")
+            ann.look()
+            ann.answer(0)
+            known = review_status(dataset, path).reach
+            assert reach_of(Database(path)) == known
 
     def test_rows_without_a_machine_label_confirm_nothing(self, path):
         push_review(to_review(["a", "b"], machine=[None, 1]), path)

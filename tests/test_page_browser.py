@@ -1,5 +1,6 @@
 """The review page in Chromium, from the command that serves it to the labels that come back."""
 
+import re
 import sqlite3
 from urllib.parse import urlsplit
 
@@ -105,7 +106,12 @@ class TestKeyboard:
             assert "You: 2 answered" in ann.text(".act-foot")
             assert "2 of 6 rows done" in ann.text(".act-count")
             assert "Machine label confirmed so far: 50\u00a0% of 2 answers." in ann.text(".act-confirmed")
-            assert "not the accuracy of the set" in ann.text(".act-confirmed")
+            told = ann.text(".act-confirmed").partition("answers. ")[2]
+            assert re.fullmatch(
+                r"Accuracy of all machine labels: between \S+\s% and \S+\s%, whatever the answers to come \(95\s%\)\."
+                r"|The most doubtful come first, so this is not the accuracy of the set\.",  # it is not worked out yet
+                told,
+            ), told
             assert ann.press("s", "1", "1", "1") == "Done"
             assert "act-hf review pull DATASET review.sqlite REVIEWED" in ann.text(".act-next")
             assert ann.press("s") == "row 2"

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from support.reviews import answered, criticized
+from support.reviews import TASK, reviewed
 
 from act_hf.columns import ERROR_PROB, HUMAN, ID, LABEL, PI, SELECTED, add_columns, column_features
 from act_hf.errors import ACTError
@@ -11,20 +11,7 @@ from act_hf.records import add_record
 from act_hf.review.places import Pulled, Pushed
 from act_hf.review.responses import Response, merge_responses
 from act_hf.review.status import review_status
-from act_hf.sampling import read_waves, sample
-from act_hf.task import Task
-
-
-TASK = Task(labels=("right", "other"), text="text")
-
-
-def reviewed(*, rows=400, budget=60, but=0, mix=0.3, seed=0):
-    """Rows as people leave them: all but some of the rows drawn are answered."""
-    dataset = criticized("good", rows, 0.3, seed=seed)
-    texts = [f"row {number}" for number in range(rows)]
-    dataset = dataset.add_column("text", texts).add_column(ID, [TASK.row_id({"text": text}) for text in texts])
-    drawn = sample(add_record(dataset, "annotate", task=TASK.to_dict()), budget=budget, mix=mix, seed=seed)
-    return answered(drawn, but=but)
+from act_hf.sampling import read_waves
 
 
 class Desk:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from numpy.typing import NDArray
 
+    from act_hf.review.reach import Design
     from act_hf.task import Task
 
 
@@ -57,6 +58,7 @@ class ReviewRows:
     Args:
         dataset (`Dataset`): sampled rows.
         numbers (`list` of `int`): which of them, in the order in which people should see them.
+        whole (`Dataset`, *optional*): all rows, also those not drawn; `dataset` by default.
 
     Attributes:
         task ([`Task`]): what is labelled.
@@ -65,7 +67,8 @@ class ReviewRows:
         columns (`frozenset` of `str`): which of the columns that a row may lack are there.
     """
 
-    def __init__(self, dataset: Dataset, numbers: list[int]) -> None:
+    def __init__(self, dataset: Dataset, numbers: list[int], whole: Dataset | None = None) -> None:
+        self._whole = dataset if whole is None else whole
         self.task: Task = recorded_task(dataset)
         self.annotator: str | None = stage_records(dataset, "annotate")[-1].get("model")
         optional = (
@@ -95,9 +98,20 @@ class ReviewRows:
         ids: list[str] = self._rows[columns.ID][:]
         return ids
 
+    @property
+    def design(self) -> Design | None:
+        """How all rows of the data set were drawn, for estimates on the way; `None` where none can be made."""
+        from act_hf.review.reach import Design
+
+        try:
+            return Design.of(self._whole)
+        except ACTError:
+            return None
+
     def without(self, ids: set[str]) -> ReviewRows:
         """Those that are not in `ids`."""
-        return ReviewRows(self.dataset, [number for number, act_id in enumerate(self.ids) if act_id not in ids])
+        left = [number for number, act_id in enumerate(self.ids) if act_id not in ids]
+        return ReviewRows(self.dataset, left, self._whole)
 
     def _read(self, row: dict[str, Any]) -> ReviewRow:
         label, probs = row[columns.LABEL], row.get(columns.LABEL_PROBS)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from act_hf import columns
 from act_hf.errors import ACTError
 from act_hf.records import recorded_task
 from act_hf.review.places import find_place, takeable
+from act_hf.review.reach import Design, Reach
 from act_hf.review.responses import merge_responses
 
 
@@ -21,27 +20,6 @@ if TYPE_CHECKING:
 
     from act_hf.estimate.agreement import Person
     from act_hf.review.places import Place
-
-
-@dataclass(frozen=True)
-class Reach:
-    """
-    The accuracy that the answers so far leave possible.
-
-    The rows that are left are taken as all wrong for the lower end, and as all right for the upper one: the most
-    doubtful rows are answered first, so those answered say nothing of them.
-
-    Args:
-        low, high (`float`): shares in [0, 1], between which the 95 % interval of the finished review will be,
-            whatever the answers to come.
-        low_after, high_after (`float`): the same for the labels after the review, to 0.2 points: that interval is
-            widest in between.
-    """
-
-    low: float
-    high: float
-    low_after: float
-    high_after: float
 
 
 @dataclass(frozen=True)
@@ -170,29 +148,10 @@ def _selected_rows(dataset: Dataset) -> list[dict[str, Any]]:
 
 
 def _reach(dataset: Dataset) -> tuple[Reach | None, str | None]:
-    from act_hf.estimate import estimate_accuracy
-    from act_hf.sampling import read_waves
-    from act_hf.sampling.waves import rows_gone
-
-    nobody = columns.HUMAN not in dataset.column_names
-    human = np.full(len(dataset), np.nan) if nobody else columns.numbers(dataset, columns.HUMAN)
-    if np.isnan(human).all():
-        return None, "nobody has answered"
-    if gone := rows_gone(dataset):
-        return None, gone
-    critic = columns.critic_column(dataset)
-    eps = columns.numbers(dataset, critic) if critic in dataset.column_names else np.full(len(dataset), np.nan)
-    open_ = np.isnan(human)
-    wrong = ~open_ & (human != columns.numbers(dataset, columns.LABEL))
     try:
-        waves = read_waves(dataset)
-        worst = estimate_accuracy(eps, waves.drawn_in, waves.pi, wrong | open_)
-        best = estimate_accuracy(eps, waves.drawn_in, waves.pi, wrong)
+        return Design.of(dataset).reach({}), None
     except ACTError as error:
         return None, str(error)
-    # A row that is answered "wrong" is corrected, so what is left after the review hangs on it the other way round.
-    after = [worst.after_low, best.after_low], [worst.after_high, best.after_high]
-    return Reach(worst.machine_low, best.machine_high, min(after[0]), max(after[1])), None
 
 
 def _told(person: Person) -> str:

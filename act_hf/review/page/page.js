@@ -361,7 +361,10 @@ function confirmed() {
   const made = view.progress;
   if (!made.judged) return null;
   const share = `Machine label confirmed so far: ${percent(made.confirmed / made.judged)} of ${count(made.judged, "answer")}. `;
-  return make("p", { class: "act-facts act-confirmed" }, share, "The most doubtful come first, so this is not the accuracy of the set.");
+  const whole = made.accuracy
+    ? `Accuracy of all machine labels: between ${percent(made.accuracy[0])} and ${percent(made.accuracy[1])}, whatever the answers to come (95\u00a0%).`
+    : "The most doubtful come first, so this is not the accuracy of the set.";
+  return make("p", { class: "act-facts act-confirmed" }, share, whole);
 }
 
 // ---- before and after the rows

@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
     from act_hf.review.page.content import Stored
+    from act_hf.review.reach import Design
     from act_hf.review.rows import ReviewRows
 
 _TASK = "task"
+DESIGN = "design"
+"""What the table `about` has; see [`act_hf.review.reach.Design`]."""
 
 _BATCH = 64
 """Rows written at once: a push of thousands of images must not keep those waiting who answer."""
@@ -77,6 +80,7 @@ class Page:
         database = Database(self.path, create=True)
         try:
             _keep_task(database, rows.task)
+            _keep_design(database, rows.design)
             new = rows.without(_ids(database))
             batch: list[Stored] = []
             for row in tqdm(
@@ -123,12 +127,20 @@ def read_task(database: Database) -> Task:
 def _keep_task(database: Database, task: Task) -> None:
     """Writes the task down. Of the same task, the newest instruction is shown."""
     with database.reading() as connection:
-        (there,) = connection.execute("SELECT count(*) FROM about").fetchone()
+        there = connection.execute("SELECT 1 FROM about WHERE name = ?", (_TASK,)).fetchone()
     if there:
         check_same(_where(database), read_task(database), task)
     with database.writing() as connection:
         value = json.dumps(task.to_dict(), ensure_ascii=False)
         connection.execute("INSERT OR REPLACE INTO about VALUES (?, ?)", (_TASK, value))
+
+
+def _keep_design(database: Database, design: Design | None) -> None:
+    """Writes down how the rows were drawn, as the last push has it."""
+    with database.writing() as connection:
+        connection.execute("DELETE FROM about WHERE name = ?", (DESIGN,))
+        if design is not None:
+            connection.execute("INSERT INTO about VALUES (?, ?)", (DESIGN, design.to_bytes()))
 
 
 def _where(database: Database) -> str:

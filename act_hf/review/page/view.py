@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError
 from act_hf.images import as_uri
+from act_hf.review.page.accuracy import RunningAccuracy
 from act_hf.review.page.answers import Event, add_answer, before, person_name, reopen_skipped, undo
 from act_hf.review.page.content import visible
 from act_hf.review.page.place import read_task
@@ -46,6 +47,7 @@ class Reviewing:
         self.database, self.per_row = database, per_row
         self.annotator = None if annotator is None else person_name(annotator)
         self._task = read_task(database)
+        self._accuracy = RunningAccuracy(database)
 
     def ask(self, request: Any) -> View:
         """
@@ -105,6 +107,8 @@ class Reviewing:
 
     def _show(self, row: int | None, person: str) -> View:
         progress = asdict(read_progress(self.database, person, per_row=self.per_row))
+        reach = self._accuracy.now()
+        progress["accuracy"] = None if reach is None else [reach.low, reach.high]
         if row is None:
             waiting = is_waiting(self.database, person, per_row=self.per_row)
             return {"row": None, "waiting": waiting, "progress": progress, "person": person}

@@ -213,7 +213,7 @@ class TestWaves:
         rows = Dataset.from_dict({"photo": [Picture.new("RGB", (8, 8), (9 * n, 0, 0)) for n in range(4)]})
         from act_hf.annotators import annotate
 
-        model = FakeModel(by=by_text, name="eyes", sees=True)
+        model = FakeModel(by=by_text, name="eyes", abilities=("chat", "choose", "image"))
         labelled = annotate(rows, task, model, store=":memory:")
         review.push(sample(criticize(labelled, model, strategy="logit", store=":memory:"), budget=4))
         with review.space(tmp_path) as space:

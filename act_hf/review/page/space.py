@@ -12,6 +12,7 @@ from huggingface_hub import CommitScheduler
 from act_hf.errors import ACTError
 from act_hf.hub import parse_address
 from act_hf.hub.faults import explained, hub_api
+from act_hf.hub.repository import Repository
 from act_hf.review.page.app import build_app, look
 from act_hf.review.page.database import SUFFIX, Database
 from act_hf.review.page.history import lines_after, written
@@ -90,6 +91,7 @@ def open_review(
     """
     address = HubPage(review).address
     found = fetch(address)
+    Repository(address).check_token()  # the scheduler would find out at its first commit, and only say so in a log
     path = Path(folder) / f"{address.id.replace('/', '--')}{SUFFIX}"
     lines = {line["key"]: line for line in [*_left_in(path), *found.lines]}
     write_file(path, found.rows, lines.values())

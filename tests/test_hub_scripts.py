@@ -364,6 +364,17 @@ class TestFlags:
         mixed = alone.loaded("ann/mixed")["text"][:]
         assert mixed == source().shuffle(seed=1)["text"][:5]
 
+    def test_a_stream(self, alone):
+        with Server() as model:
+            served = ("--model", "m", "--base-url", model.url, "--server", "vllm", *TASK)
+            alone.script("annotate", "ann/tickets", "ann/flow", *served, "--stream", "--rows-per-shard", "10")
+        there = alone.loaded("ann/flow")
+        assert there["text"][:] == source()["text"][:]
+        assert there[columns.FAILURE][:] == [None] * 24
+        assert [record["stage"] for record in stage_records(alone.client(jobs.pull, "ann/flow", token=TOKEN))] == [
+            "annotate"
+        ]
+
     def test_where_from_and_where_to(self, alone):
         """A configuration, a split and a revision; into a configuration, public, and as a pull request."""
         alone.hub.put("ann/parts", {"small/test-00000-of-00001.parquet": as_parquet(source(6))}, private=True)

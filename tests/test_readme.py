@@ -28,6 +28,7 @@ LABELS = {
     "machine": "400 machine labels",
     "act": "400 machine and 100 human labels (ACT)",
 }
+HUB = ROOT / "docs" / "how-to" / "hub.md"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -105,7 +106,12 @@ def test_every_command_it_names_is_one():
 def test_every_option_it_names_is_one():
     """Every `act-hf` line of a shell block is read as the command line would read it."""
     command = typer.main.get_command(app)
-    for file in (ROOT / "README.md", ROOT / "docs" / "how-to.md", ROOT / "docs" / "budget.md"):
+    for file in (
+        ROOT / "README.md",
+        ROOT / "docs" / "how-to.md",
+        ROOT / "docs" / "budget.md",
+        ROOT / "docs" / "how-to" / "hub.md",
+    ):
         lines = "".join(blocks(file.read_text(encoding="utf-8"), "sh")).replace("\\\n", " ").splitlines()
         for words in (shlex.split(line, comments=True) for line in lines if line.startswith("act-hf ")):
             name, *rest = words[1:]
@@ -116,7 +122,7 @@ def test_every_option_it_names_is_one():
 
 
 def test_every_file_it_links_to_is_there():
-    for file in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    for file in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), HUB):
         for link in re.findall(r"\]\(([^)#]+)\)", file.read_text(encoding="utf-8")):
             assert link.startswith("https://") or (file.parent / link).exists(), f"{file.name}: {link}"
 

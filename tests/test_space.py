@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import time
 import tomllib
@@ -67,6 +68,13 @@ def pull(dataset: Dataset, where: str) -> Dataset:
 def answers(review: str) -> list[dict]:
     """What everybody's `load_dataset` gives."""
     return list(load_dataset(review, data_files="answers/*.jsonl", split="train"))
+
+
+def run_example(review: str) -> None:
+    """What the how-to says of `user/tickets-review`."""
+    how_to = (ROOT / "docs" / "how-to" / "hub.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", how_to, flags=re.DOTALL)
+    exec(example.replace("user/tickets-review", review), {})
 
 
 class Review:
@@ -139,6 +147,7 @@ class TestSpace:
         there = review.client(jobs.loaded, review.id, "rows", token=TOKEN)["train"]
         assert set(there[ID][:]) == {row[ID] for row in rows if row[SELECTED]}
         assert {name: rows.features[name] for name in there.column_names} == dict(there.features)
+        review.client(run_example, review.id, token=TOKEN)
         lines = review.client(answers, review.id, token=TOKEN)
         assert {line["act_id"]: line["label"] for line in lines} == dict.fromkeys(given, "angry")
         assert {line["person"] for line in lines} == {"ann"}
@@ -242,7 +251,7 @@ class TestRefused:
             ({"ACT_HF_REVIEW": ""}, "set the variable ACT_HF_REVIEW to the data set with the rows"),
             ({"ACT_HF_REVIEW": "ann/nothing"}, "nothing was pushed to 'hf://ann/nothing' yet"),
             ({"ACT_HF_REVIEW": "nothing"}, "'nothing' is no address on the Hub"),
-            ({"HF_TOKEN": READ}, "cannot keep answers in"),
+            ({"HF_TOKEN": READ}, "the token may only read; make one with write access"),
             ({"ACT_HF_PER_ROW": "0"}, "at least 1 has to answer each row"),
         ],
     )

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from act_hf.priors import fit_prior
     from act_hf.ray_data import map_with_ray
     from act_hf.report import build_report
+    from act_hf.review.page.on_hub import HubPage
     from act_hf.review.page.place import Page
     from act_hf.review.page.serving import serve_page
     from act_hf.review.places import pull_review, push_review
@@ -83,6 +84,7 @@ _HOME = {
     "act_hf.review.table": ("Table",),
     "act_hf.review.status": ("review_status", "ReviewStatus"),
     "act_hf.review.page.place": ("Page",),
+    "act_hf.review.page.on_hub": ("HubPage",),
     "act_hf.review.page.serving": ("serve_page",),
     "act_hf.review.simulated": ("simulate_review",),
     "act_hf.review.responses": ("Response", "merge_responses"),
@@ -116,6 +118,7 @@ __all__ = [
     "Endpoint",
     "Ensemble",
     "Example",
+    "HubPage",
     "LimitReached",
     "LocalModel",
     "Model",

@@ -233,8 +233,11 @@ class TestPull:
         changed = to_review(["see you", "edited", "call me"], **{SELECTED: [True, True, False]})
         pulled = pull_review(changed, path)
         assert human(pulled) == ["spam", None, None]
-        assert stage_records(pulled, "review")[-1]["left"] == ["3 answers for rows that this data set did not select"]
-        with pytest.raises(ACTError, match=r"none of the 4 answers in page review.sqlite is for a selected row"):
+        left = "3 answers for rows that are not selected in this data set; given for another one?"
+        assert stage_records(pulled, "review")[-1]["left"] == [left]
+        with pytest.raises(
+            ACTError, match=r"no answer in page review.sqlite can be used: 4 answers for rows that are"
+        ):
             pull_review(to_review(["something", "else"]), path)
 
     def test_no_file(self, path, dataset):

@@ -108,7 +108,7 @@ def check_target(
     ```python
     >>> check = check_target(reviewed, target=0.98)
     >>> while not check.reached:
-    >>>     ...
+    ...     ...
     ```
     """
     check_goal(target, confidence)

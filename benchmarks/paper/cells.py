@@ -1,0 +1,93 @@
+"""Cells: one trained network each, kept as a line of JSON as soon as it is finished."""
+
+import base64
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from paper.arms import ARMS, label_accuracy, reviewed, training_labels
+from paper.problem import Problem
+from paper.training import fit, probabilities
+
+from act_hf.columns import SELECTED
+
+
+KEPT_ROWS = 10_000
+"""Up to so many rows to measure on, the main arms keep which of them were right: intervals over rows come of that."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    arm: str
+    share: float
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, float, int]:
+        # Arms without a budget have no share, and a sweep or a long run is at the paper's.
+        return self.arm, self.share, self.seed
+
+
+class CellFile:
+    """`SET.jsonl`. Written by one process; a line that a kill left unfinished is dropped."""
+
+    def __init__(self, path: Path, version: str) -> None:
+        self.path, self.version = path, version
+
+    def lines(self) -> Iterator[dict]:
+        """The cells of this version of the protocol."""
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.exists() else []:
+            try:
+                cell = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if cell["version"] == self.version:
+                yield cell
+
+    def done(self) -> set[tuple[str, float, int]]:
+        return {(cell["arm"], cell["share"], cell["seed"]) for cell in self.lines()}
+
+    def clean(self) -> None:
+        """Only the whole lines of this version stay."""
+        kept = "".join(json.dumps(cell) + "\n" for cell in self.lines())
+        part = self.path.with_suffix(".part")
+        part.write_text(kept, encoding="utf-8")
+        part.replace(self.path)
+
+    def add(self, cell: dict) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(cell) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def measured(problem: Problem, cell: Cell) -> dict:
+    """Draws, reviews, trains and measures."""
+    started, arm, protocol, rows = time.process_time(), ARMS[cell.arm], problem.protocol, problem.rows
+    recipe = protocol.recipe
+    if arm.long:
+        recipe = replace(recipe, epochs=protocol.long * recipe.epochs)
+    answered = reviewed(problem, arm, cell.share * protocol.share, cell.seed)
+    labels = training_labels(answered, arm.mode)
+    network, loss = fit(
+        rows.inputs, labels, rows.classes, recipe, seed=cell.seed, non_negative=arm.non_negative
+    )
+    right = probabilities(network, rows.test_inputs).argmax(axis=1) == rows.test_gold
+    kept = cell.share == 1 and "simulated" not in cell.arm and right.size <= KEPT_ROWS
+    return {
+        "arm": cell.arm,
+        "share": cell.share,
+        "seed": cell.seed,
+        "version": protocol.version(),
+        "accuracy": round(100 * float(right.mean()), 3),
+        "labels_right": round(100 * label_accuracy(answered, arm.mode), 3),
+        "reviewed": 0 if arm.mode == "machine" else int(np.sum(answered[SELECTED][:])),
+        "last_loss": float(f"{loss:.4g}"),
+        "seconds": round(time.process_time() - started, 1),
+        **({"right": base64.b64encode(np.packbits(right)).decode()} if kept else {}),
+    }

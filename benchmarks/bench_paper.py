@@ -14,6 +14,7 @@ protocol changes. The reviewer is simulated and always right. Rows and recorded 
 """
 
 import argparse
+import json
 import os
 
 
@@ -87,7 +88,10 @@ def _measured(cell: Cell) -> dict:
 
 
 def describe(protocol: Protocol, source: Source, cache: Cache) -> None:
-    """The facts of a set, and its critics' own table."""
+    """The facts of a set, and its critics' own table, unless they are there."""
+    path = RESULTS / "paper" / f"{protocol.name}.json"
+    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["version"] == protocol.version():
+        return
     problem = prepared(protocol, source, cache)
     rows = problem.rows
     counts = {"rows": len(rows.gold), "errors": int(problem.wrong.sum()), "measured_on": len(rows.test_gold)}

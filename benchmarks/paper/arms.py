@@ -71,6 +71,7 @@ def cells_of(seeds: int) -> list[tuple[str, float, int]]:
         [(name, 1.0) for name in ARMS if "long" in name],
         [(name, 0.5) for name in plain],
         [(name, 1.0) for name in ARMS if "simulated" in name],
+        [(name, 0.7) for name in ("waves", "corrected")],
         [(name, share) for share in CURVE_SHARES for name in CURVE],
     ]
     return [(name, share, seed) for group in groups for seed in range(seeds) for name, share in group]

@@ -28,7 +28,6 @@ class Cell:
 
     @property
     def key(self) -> tuple[str, float, int]:
-        # Arms without a budget have no share, and a sweep or a long run is at the paper's.
         return self.arm, self.share, self.seed
 
 

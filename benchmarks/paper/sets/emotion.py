@@ -22,7 +22,7 @@ PROTOCOL = Protocol(
     measured="3,631 tweets, TweetEval's train and validation splits",
     backbone="MiniLM (frozen), and a network with 512 hidden units on its vectors",
     paper=Paper(81.82, 78.96, 79.87, 81.44, 81.41, share=17.98),
-    recipe=Recipe(),
+    recipe=Recipe(epochs=10, rate=3e-4),
     load=load,
     fused=("panel", "minilm likelihood"),
     chosen_on=CHOSEN_ON,

@@ -1,14 +1,14 @@
 """
 The paper's main table on real annotations: docs/results.md is made of this.
 
-    python benchmarks/bench_paper.py                     # everything; hours on two cores; goes on where it was
-    python benchmarks/bench_paper.py --smoke             # one seed of a reduced version of each set; saves nothing
+    python benchmarks/bench_paper.py                # everything; hours on two cores; goes on where it was
+    python benchmarks/bench_paper.py --smoke        # one seed of a reduced version of each set; saves nothing
     python benchmarks/bench_paper.py --only emotion --arms human machine corrected --seeds 2
-    python benchmarks/bench_paper.py --choose            # epochs and rate of each set again, on pool rows
-    python benchmarks/bench_paper.py --docs              # tables and figures of docs/results.md from the JSON
+    python benchmarks/bench_paper.py --choose       # epochs and rate of each set again, on pool rows
+    python benchmarks/bench_paper.py --docs         # tables and figures of docs/results.md from the JSON
 
 A set's protocol is `paper/sets/SET.py`. A cell is one network: a set, an arm (`paper/arms.py`), a share of the paper's
-human share, a seed. Each finished cell is a line of `results/paper/SET.jsonl` at once, and is not done again unless the
+human share, a seed. Each finished cell is a line of `results/paper/SET.jsonl` at once, and not done again unless the
 protocol changes. The reviewer is simulated and always right. Rows and recorded answers come from `--data` (by default
 `../shared/data` beside the project), rows alone also from the Hub. Vectors of frozen networks are kept in `--cache`.
 """
@@ -18,8 +18,8 @@ import json
 import os
 
 
-for _threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(_threads, "1")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
 
@@ -61,7 +61,9 @@ def run(protocol: Protocol, source: Source, cache: Cache, arms: list[str], seeds
     file.clean()
     for number, cell in enumerate(_results(protocol, source, cache, missing, jobs), start=1):
         file.add(cell)
-        print(f"{protocol.name} {number}/{len(missing)}: {cell['arm']} at {cell['share']}, seed {cell['seed']}", end=" ")
+        print(
+            f"{protocol.name} {number}/{len(missing)}: {cell['arm']} at {cell['share']}, seed {cell['seed']}", end=" "
+        )
         print(f"{cell['accuracy']:.2f} % ({cell['seconds']} s)", flush=True)
 
 

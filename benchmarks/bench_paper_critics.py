@@ -56,7 +56,11 @@ class Question:
 
 
 GPT4 = ("gpt-4", "12_shot")
-GPT4O, CLAUDE, CLAUDE_COT = ("gpt-4o", "coc_1shot"), ("claude-3-5-sonnet-20240620", "coc"), ("claude-3-5-sonnet-20240620", "cot")
+GPT4O, CLAUDE, CLAUDE_COT = (
+    ("gpt-4o", "coc_1shot"),
+    ("claude-3-5-sonnet-20240620", "coc"),
+    ("claude-3-5-sonnet-20240620", "cot"),
+)
 QUESTIONS = (
     Question("emotion", GPT4, "likelihood"),
     Question("irony", GPT4O, "likelihood", "batch"),

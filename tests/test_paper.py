@@ -1,4 +1,4 @@
-"""benchmarks/paper: what the protocols state, that nothing leaks, that a run goes on, and that the page is its JSON."""
+"""benchmarks/paper: what the protocols state, that nothing leaks, that a run goes on, that the page is its JSON."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import bench_paper  # noqa: E402
 from paper import choosing  # noqa: E402
 from paper.arms import ARMS, cells_of, label_accuracy, reviewed, simulated_critic, training_labels  # noqa: E402
-from paper.cells import Cell, CellFile, measured  # noqa: E402
+from paper.cells import Cell, measured  # noqa: E402
 from paper.data import Source  # noqa: E402
 from paper.efficientnet import Extractor, _padded  # noqa: E402
 from paper.features import Cache  # noqa: E402
@@ -306,7 +306,12 @@ def _answer(name: str, split: str, row: int, rater: tuple[str, str], classes: in
 
 CLAUDE = "claude-3-5-sonnet-20240620"
 RATERS = {
-    "emotion": [("gpt-4", "12_shot"), ("gpt-4", "zero_shot"), ("gpt-3.5-turbo", "12_shot"), ("gpt-3.5-turbo", "zero_shot")],
+    "emotion": [
+        ("gpt-4", "12_shot"),
+        ("gpt-4", "zero_shot"),
+        ("gpt-3.5-turbo", "12_shot"),
+        ("gpt-3.5-turbo", "zero_shot"),
+    ],
     "irony": [("gpt-4o", "coc_1shot"), ("gpt-4o", "goc_1shot"), *((CLAUDE, p) for p in ("io", "cot", "coc", "goc"))],
     "vqa_rad": [(m, "zero_shot") for m in ("gpt-4o", "gemini-2.5-pro", "qwen2.5vl:7b", "llama3.2-vision:11b")],
     "fashion_mnist": [("gpt-4o-mini", "cot")],

@@ -12,7 +12,7 @@ from paper.problem import FUSED, Problem, criticized
 from paper.training import Labels
 
 from act_hf import calibrate, sample, simulate_review, to_training
-from act_hf.columns import HUMAN, LABEL, SELECTED
+from act_hf.columns import HUMAN, LABEL
 from act_hf.errors import ACTError
 from act_hf.sampling import RULES, exponential, solve_beta
 from act_hf.training_set import COLUMNS
@@ -26,7 +26,7 @@ SWEEP = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 @dataclass(frozen=True)
 class Arm:
     """
-    `pick` names how rows are drawn (a sampling rule, or one of `PICKS`; none where nobody looks at a draw), `mode` what
+    `pick` names how rows are drawn (a sampling rule, or one of `PICKS`; none where there is no draw), `mode` what
     is trained on (`to_training`), `critic` who is asked: a critic of the set, or `"simulated AUROC"`. `long` trains
     several times as long.
     """
@@ -64,7 +64,7 @@ WHOLE = ("human", "machine")
 
 
 def cells_of(seeds: int) -> list[tuple[str, float, int]]:
-    """Arm, share (of the paper's share) and seed of every cell of a set, the ones of the main table first, each seed as a whole."""
+    """Arm, share (of the paper's share) and seed of every cell of a set, the main table's first, each seed as a whole."""
     plain = [name for name in ARMS if name not in WHOLE and "simulated" not in name and "long" not in name]
     groups = [
         [(name, 1.0) for name in (*WHOLE, *plain)],
@@ -100,7 +100,7 @@ def error_probs_of(problem: Problem, critic: str, seed: int) -> np.ndarray:
 
 
 def simulated_critic(wrong: np.ndarray, auroc: float, seed: int) -> np.ndarray:
-    """Error probabilities with this AUROC: normal scores, set apart by it, as the posterior they imply (calibrated)."""
+    """Error probabilities with this AUROC: the posterior that normal scores imply, so they mean what they say."""
     from scipy.stats import norm
 
     apart, rate = np.sqrt(2) * norm.ppf(auroc), wrong.mean()
@@ -176,5 +176,3 @@ def label_accuracy(rows: Dataset, mode: str) -> float:
         return float((machine == gold).mean())
     human = np.array([-1 if label is None else label for label in rows[HUMAN][:]])
     return float((np.where(human >= 0, human, machine) == gold).mean())
-
-

@@ -73,9 +73,7 @@ def measured(problem: Problem, cell: Cell) -> dict:
         recipe = replace(recipe, epochs=protocol.long * recipe.epochs)
     answered = reviewed(problem, arm, cell.share * protocol.share, cell.seed)
     labels = training_labels(answered, arm.mode)
-    network, loss = fit(
-        rows.inputs, labels, rows.classes, recipe, seed=cell.seed, non_negative=arm.non_negative
-    )
+    network, loss = fit(rows.inputs, labels, rows.classes, recipe, seed=cell.seed, non_negative=arm.non_negative)
     right = probabilities(network, rows.test_inputs).argmax(axis=1) == rows.test_gold
     kept = cell.share == 1 and "simulated" not in cell.arm and right.size <= KEPT_ROWS
     return {

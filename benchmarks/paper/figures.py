@@ -37,7 +37,12 @@ def gaps(results: list[SetResult]):
             axes.plot([found.low, found.high], [at, at], color=colour, linewidth=2, alpha=0.5)
             axes.plot(found.value, at, MARKERS[number], color=colour, markersize=7, label=None if place else arms[arm])
         axes.plot(
-            one.protocol.paper.gap, place, "|", color="black", markersize=26, markeredgewidth=2,
+            one.protocol.paper.gap,
+            place,
+            "|",
+            color="black",
+            markersize=26,
+            markeredgewidth=2,
             label=None if place else "the paper's best ACT arm",
         )
     axes.axvline(0, color=GREY, linewidth=1)
@@ -100,7 +105,9 @@ def waves(results: list[SetResult]):
                 if one.values(arm, share).size
             ]
             x, y = zip(*points, strict=True)
-            axes.plot(x, y, label=SHOWN[arm], color=COLOURS[number], marker=MARKERS[number], markersize=4, linewidth=1.8)
+            axes.plot(
+                x, y, label=SHOWN[arm], color=COLOURS[number], marker=MARKERS[number], markersize=4, linewidth=1.8
+            )
         if one.values("corrected").size:
             target = one.mean("corrected", what="labels_right")
             axes.axhline(target, color=GREY, linewidth=1, linestyle=":")

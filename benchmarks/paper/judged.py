@@ -31,5 +31,3 @@ def _figures(error_probs: np.ndarray, wrong: np.ndarray) -> dict:
         low, high = np.quantile(values, (0.025, 0.975))
         found[name] = [round(float(value), 4) for value in (measure(error_probs, wrong), low, high)]
     return found
-
-

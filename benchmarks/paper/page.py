@@ -1,5 +1,7 @@
 """docs/results.md: its tables from the cells, its figures beside it."""
 
+from itertools import pairwise
+
 import numpy as np
 from documents import DOCS, table, write_tables
 from paper.arms import SWEEP
@@ -100,11 +102,28 @@ def _verdict(one: SetResult, found: object) -> str:
 
 
 def collapse_table(results: list[SetResult]) -> str:
-    header = ["set", "epochs", "human", "machine", "normalised", "normalised, non-negative", "exponential", "corrected", "loss of normalised"]
+    header = [
+        "set",
+        "epochs",
+        "human",
+        "machine",
+        "normalised",
+        "normalised, non-negative",
+        "exponential",
+        "corrected",
+        "loss of normalised",
+    ]
     rows = []
     for one in results:
         for suffix, times in (("", 1), (", long", one.protocol.long)):
-            arms = ("human", "machine", "act normalised", "act normalised, non-negative", "act exponential", "corrected")
+            arms = (
+                "human",
+                "machine",
+                "act normalised",
+                "act normalised, non-negative",
+                "act exponential",
+                "corrected",
+            )
             cells = [_with_paper(one, f"{arm}{suffix}", 1.0, shown=False) for arm in arms]
             if all(cell == "–" for cell in cells):
                 continue
@@ -124,9 +143,20 @@ def waves_table(results: list[SetResult]) -> str:
         needed = needed_share(shares, reached, target)
         at = one.mean("waves", 0.7, "labels_right")
         cells = [f"{one.mean('random', what='labels_right'):.2f}", f"{target:.2f}", f"{at:.2f}"]
-        cells += [f"{one.mean('waves', what='labels_right'):.2f}", "above 200 %" if needed is None else f"{100 * needed:.0f} %"]
+        cells += [
+            f"{one.mean('waves', what='labels_right'):.2f}",
+            "above 200 %" if needed is None else f"{100 * needed:.0f} %",
+        ]
         rows.append([one.protocol.name, *cells, "yes" if needed is not None and needed <= 0.7 else "no"])
-    header = ["set", "random", "one shot", "waves, 70 % of its share", "waves, the same share", "share that waves need", "70 % or less?"]
+    header = [
+        "set",
+        "random",
+        "one shot",
+        "waves, 70 % of its share",
+        "waves, the same share",
+        "share that waves need",
+        "70 % or less?",
+    ]
     return table(header, rows)
 
 
@@ -140,7 +170,7 @@ def curve(one: SetResult, arm: str, what: str) -> tuple[list[float], list[float]
 
 def needed_share(shares: list[float], reached: list[float], target: float) -> float | None:
     """Where the line through the points first comes to the target."""
-    for (left, low), (right, high) in zip(zip(shares, reached), zip(shares[1:], reached[1:])):
+    for (left, low), (right, high) in pairwise(zip(shares, reached, strict=True)):
         if high >= target:
             return left + (right - left) * (target - low) / (high - low) if high > low else right
     return None
@@ -150,7 +180,10 @@ def critics_table(results: list[SetResult]) -> str:
     rows = []
     for one in results:
         for name, found in one.facts["critics"].items():
-            figures = [f"{v:.2f} ({low:.2f} to {high:.2f})" for v, low, high in (found[key] for key in ("auroc", "abs", "recall", "ece"))]
+            figures = [
+                f"{v:.2f} ({low:.2f} to {high:.2f})"
+                for v, low, high in (found[key] for key in ("auroc", "abs", "recall", "ece"))
+            ]
             rows.append([one.protocol.name, name, *figures])
     return table(["set", "critic", "AUROC", "ABS", "errors found in B* rows", "calibration error"], rows)
 
@@ -164,5 +197,13 @@ def sweep_table(results: list[SetResult]) -> str:
         needed = one.needed_auroc()
         shown = ["–" if gap is None else f"{gap:.2f}" for gap in gaps]
         real = one.facts["critics"]["fused"]["auroc"][0]
-        rows.append([one.protocol.name, f"{one.protocol.paper.gap:.2f}", *shown, "none" if needed is None else f"{needed:.2f}", f"{real:.2f}"])
+        rows.append(
+            [
+                one.protocol.name,
+                f"{one.protocol.paper.gap:.2f}",
+                *shown,
+                "none" if needed is None else f"{needed:.2f}",
+                f"{real:.2f}",
+            ]
+        )
     return table(["set", "paper's gap", *(f"AUROC {a:.2f}" for a in SWEEP), "AUROC needed", "our critic's"], rows)

@@ -68,4 +68,6 @@ def criticized(problem: Problem, error_probs: np.ndarray, *, details: bool = Fal
         values["embedding"] = list(rows.vectors.astype(np.float32))
         types["embedding"] = List(Value("float32"))
     made = Dataset.from_dict(values, features=Features(types))
-    return add_record(made, "annotate", task=Task(labels=names, text="text").to_dict(), model=problem.protocol.annotator)
+    return add_record(
+        made, "annotate", task=Task(labels=names, text="text").to_dict(), model=problem.protocol.annotator
+    )

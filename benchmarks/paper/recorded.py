@@ -14,7 +14,13 @@ Rater = tuple[str, str]
 
 
 def text_rows(
-    source: Source, cache: Cache, name: str, *, annotator: Rater, others: tuple[Rater, ...], sentences_of: tuple[str, ...]
+    source: Source,
+    cache: Cache,
+    name: str,
+    *,
+    annotator: Rater,
+    others: tuple[Rater, ...],
+    sentences_of: tuple[str, ...],
 ) -> Rows:
     """The test split as the pool, the train split to measure on, both as MiniLM's vectors."""
     pool, tests = source.rows(name, "test"), source.rows(name, "train")
@@ -48,7 +54,9 @@ def said_by(
     source: Source, name: str, ids: pd.Series, annotator: Rater, others: tuple[Rater, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the annotator said, `[N]`, and the others, `[N, M]`."""
-    machine, *rest = (source.said(name, ids, model=model, strategy=strategy) for model, strategy in (annotator, *others))
+    machine, *rest = (
+        source.said(name, ids, model=model, strategy=strategy) for model, strategy in (annotator, *others)
+    )
     return machine, np.stack(rest, axis=1)
 
 
@@ -68,7 +76,11 @@ def encoder_doubt(texts: list[str], machine: np.ndarray, labels: list[str], said
     from act_hf.records import add_record
 
     text = Value("string")
-    rows = {"act_id": [str(row) for row in range(len(texts))], "text": texts, "act_label": np.maximum(machine, 0).tolist()}
+    rows = {
+        "act_id": [str(row) for row in range(len(texts))],
+        "text": texts,
+        "act_label": np.maximum(machine, 0).tolist(),
+    }
     made = Dataset.from_dict(
         rows, features=Features({"act_id": text, "text": text, "act_label": ClassLabel(names=labels)})
     )

@@ -88,7 +88,7 @@ class SetResult:
         return Difference(value, float(low), float(high), rows=True)
 
     def needed_auroc(self, arm: str = NAMED) -> float | None:
-        """The least AUROC of a simulated critic with which the arm's gap is within the paper's; None if none has it."""
+        """The least AUROC of a simulated critic with which the arm's gap is within the paper's, if there is one."""
         for auroc in SWEEP:
             gap = self.sweep_gap(auroc, arm)
             if gap is not None and gap <= self.protocol.paper.gap:

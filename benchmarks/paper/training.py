@@ -58,9 +58,7 @@ class Convolutions(nn.Sequential):
 def new_network(recipe: Recipe, inputs: np.ndarray, classes: int) -> nn.Module:
     if recipe.network == "cnn":
         return Convolutions(classes, recipe.hidden)
-    return nn.Sequential(
-        nn.Linear(inputs.shape[1], recipe.hidden), nn.ReLU(), nn.Linear(recipe.hidden, classes)
-    )
+    return nn.Sequential(nn.Linear(inputs.shape[1], recipe.hidden), nn.ReLU(), nn.Linear(recipe.hidden, classes))
 
 
 def fit(
@@ -88,14 +86,16 @@ def fit(
 @torch.inference_mode()
 def probabilities(network: nn.Module, inputs: np.ndarray) -> np.ndarray:
     """`[N, K]`."""
-    parts = [network(torch.from_numpy(part)).softmax(dim=1) for part in np.array_split(inputs, len(inputs) // 1000 + 1)]
+    parts = [
+        network(torch.from_numpy(part)).softmax(dim=1) for part in np.array_split(inputs, len(inputs) // 1000 + 1)
+    ]
     return torch.cat(parts).numpy()
 
 
 def out_of_fold(inputs: np.ndarray, labels: np.ndarray, classes: int, recipe: Recipe, seed: int = 0) -> np.ndarray:
     """
-    `[N, K]`: what a network trained on the labels of four fifths of the rows says of the others. A third of the epochs:
-    one that has learnt the labels by heart is sure of everything.
+    `[N, K]`: what a network trained on the labels of four fifths of the rows says of the others. A third of the
+    epochs: one that has learnt the labels by heart is sure of everything.
     """
     fold = np.random.default_rng((seed, 5)).permutation(len(labels)) % FOLDS
     shorter, probs = replace(recipe, epochs=-(-recipe.epochs // 3)), np.empty((len(labels), classes))
@@ -104,9 +104,3 @@ def out_of_fold(inputs: np.ndarray, labels: np.ndarray, classes: int, recipe: Re
         network, _ = fit(inputs[others], Labels.certain(labels[others]), classes, shorter, seed=seed)
         probs[own] = probabilities(network, inputs[own])
     return probs
-
-
-def one_thread() -> None:
-    """Workers beside each other: as many threads as cores in each would be slower than one."""
-    os.environ["OMP_NUM_THREADS"] = "1"
-    torch.set_num_threads(1)

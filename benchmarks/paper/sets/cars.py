@@ -46,7 +46,7 @@ def load(source: Source, cache: Cache) -> Rows:
 
 
 def _stand_in(vectors: np.ndarray, gold: np.ndarray, right: float) -> Callable[[], np.ndarray]:
-    """`[N, K]`, label probabilities of a linear model that was fitted to true labels until that share of them is right."""
+    """`[N, K]`, label probabilities of a linear model, fitted to true labels until that share of them is right."""
 
     def fitted() -> np.ndarray:
         torch.manual_seed(0)
@@ -77,7 +77,7 @@ def _digests(table: pd.DataFrame) -> np.ndarray:
 PROTOCOL = Protocol(
     name="stanford_cars",
     pool="3,136 images, 16 a class, of the official train split (the test split is not to be had)",
-    annotator="stand-in: a linear model on EfficientNet-Lite1, fitted to the pool's true labels until 90.4 % are right",
+    annotator="stand-in: a linear model on EfficientNet-Lite1, fitted to the pool's labels until 90.4 % are right",
     critic="stand-in: likewise on EfficientNet-Lite2, until 85 % are right; its likelihood, and out of fold; fused",
     measured="1,568 images, 8 a class, of the official train split",
     backbone="EfficientNet-Lite0 (ImageNet, frozen), and a network with 512 hidden units on its vectors",
@@ -86,5 +86,5 @@ PROTOCOL = Protocol(
     load=load,
     fused=("second model",),
     chosen_on=CHOSEN_ON,
-    notes="The annotator's errors depend on the image; that it knows the pool's true labels is what makes it as good as the paper's.",
+    notes="Errors depend on the image. Having been fitted to true labels makes it as good as the paper's annotator.",
 )

@@ -11,7 +11,9 @@ OTHERS = (("gpt-4", "zero_shot"), ("gpt-3.5-turbo", "12_shot"), ("gpt-3.5-turbo"
 
 
 def load(source: Source, cache: Cache) -> Rows:
-    return text_rows(source, cache, "emotion", annotator=("gpt-4", "12_shot"), others=OTHERS, sentences_of=SENTENCES["emotion"])
+    return text_rows(
+        source, cache, "emotion", annotator=("gpt-4", "12_shot"), others=OTHERS, sentences_of=SENTENCES["emotion"]
+    )
 
 
 PROTOCOL = Protocol(

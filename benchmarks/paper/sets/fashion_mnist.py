@@ -58,7 +58,7 @@ PROTOCOL = Protocol(
     name="fashion_mnist",
     pool="10,000 images, the test split",
     annotator="GPT-4o-mini with its reasoning (recorded)",
-    critic="a reader of the reasoning (MiniLM), and a network on the images, both out of fold on the machine labels; fused",
+    critic="a reader of the reasoning (MiniLM) and a network on the images, both out of fold on machine labels; fused",
     measured="60,000 images, the train split",
     backbone="two convolutions of 16 and 32 channels and 128 hidden units, from scratch",
     paper=Paper(93.01, 82.86, 69.27, 89.73, 89.16, share=21.81),

@@ -11,7 +11,9 @@ CLAUDE = tuple(("claude-3-5-sonnet-20240620", prompt) for prompt in ("io", "cot"
 
 
 def load(source: Source, cache: Cache) -> Rows:
-    return text_rows(source, cache, "irony", annotator=("gpt-4o", "coc_1shot"), others=CLAUDE, sentences_of=SENTENCES["irony"])
+    return text_rows(
+        source, cache, "irony", annotator=("gpt-4o", "coc_1shot"), others=CLAUDE, sentences_of=SENTENCES["irony"]
+    )
 
 
 PROTOCOL = Protocol(

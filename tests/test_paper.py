@@ -32,11 +32,11 @@ from paper.cells import Cell, measured  # noqa: E402
 from paper.data import Source  # noqa: E402
 from paper.efficientnet import Extractor, _padded  # noqa: E402
 from paper.features import Cache  # noqa: E402
-from paper.page import curve, needed_share  # noqa: E402
 from paper.problem import prepared  # noqa: E402
 from paper.protocol import CHOSEN_ON, Paper, Protocol, Recipe, Rows, digests  # noqa: E402
 from paper.results import SetResult  # noqa: E402
 from paper.sets import PROTOCOLS  # noqa: E402
+from paper.tables import curve, needed_share  # noqa: E402
 
 
 GAPS = {"cifar10": 0.71, "fashion_mnist": 3.28, "stanford_cars": 1.69, "emotion": 0.38, "irony": 1.69, "vqa_rad": 0.08}

@@ -64,7 +64,7 @@ WHOLE = ("human", "machine")
 
 
 def cells_of(seeds: int) -> list[tuple[str, float, int]]:
-    """Arm, share (of the paper's share) and seed of every cell of a set, the main table's first, each seed as a whole."""
+    """Arm, share (of the paper's) and seed of every cell of a set, the main table's first, each seed as a whole."""
     plain = [name for name in ARMS if name not in WHOLE and "simulated" not in name and "long" not in name]
     groups = [
         [(name, 1.0) for name in (*WHOLE, *plain)],

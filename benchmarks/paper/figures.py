@@ -5,11 +5,11 @@ from collections.abc import Callable
 import numpy as np
 from paper.arms import CURVE, SWEEP
 from paper.results import NAMED, SetResult
+from paper.tables import SHARES
 
 from act_hf.report.plots import COLOURS, GREY, MARKERS, new_figure, png
 
 
-SHARES = (0.25, 0.5, 0.7, 1.0, 1.5, 2.0)
 SHOWN = {
     "act exponential, non-negative": "ACT exponential, non-negative",
     "corrected": "corrected, one shot",

@@ -50,10 +50,9 @@ _problem: Problem | None = None
 """A worker's own: made once, and not sent with every cell."""
 
 
-def run(protocol: Protocol, source: Source, cache: Cache, arms: list[str], seeds: int, jobs: int, out: Path) -> None:
-    """Every cell of a set that is not there yet."""
+def run(protocol: Protocol, source: Source, cache: Cache, wanted: list[Cell], jobs: int, out: Path) -> None:
+    """Those cells of a set that are not there yet."""
     file = CellFile(out / f"{protocol.name}.jsonl", protocol.version())
-    wanted = [Cell(*cell) for cell in cells_of(min(seeds, protocol.seeds)) if cell[0] in arms]
     missing = [cell for cell in wanted if cell.key not in file.done()]
     print(f"{protocol.name}: {len(wanted) - len(missing)} of {len(wanted)} cells are there", flush=True)
     if not missing:
@@ -65,6 +64,12 @@ def run(protocol: Protocol, source: Source, cache: Cache, arms: list[str], seeds
             f"{protocol.name} {number}/{len(missing)}: {cell['arm']} at {cell['share']}, seed {cell['seed']}", end=" "
         )
         print(f"{cell['accuracy']:.2f} % ({cell['seconds']} s)", flush=True)
+
+
+def chosen(protocol: Protocol, arms: list[str], shares: list[float] | None, seeds: int) -> list[Cell]:
+    """The cells of a set that were asked for."""
+    cells = [Cell(*cell) for cell in cells_of(min(seeds, protocol.seeds))]
+    return [cell for cell in cells if cell.arm in arms and (shares is None or cell.share in shares)]
 
 
 def _results(protocol: Protocol, source: Source, cache: Cache, cells: list[Cell], jobs: int) -> Iterator[dict]:
@@ -108,7 +113,7 @@ def smoke(source: Source, cache: Cache, names: list[str], arms: list[str]) -> No
         protocol = PROTOCOLS[name]
         short = replace(protocol, recipe=replace(protocol.recipe, epochs=SMOKE_EPOCHS), long=2)
         with tempfile.TemporaryDirectory() as folder:
-            run(short, small, Cache(Path(folder)), arms, seeds=1, jobs=1, out=Path(folder))
+            run(short, small, Cache(Path(folder)), chosen(short, arms, None, 1), 1, Path(folder))
 
 
 def main() -> None:
@@ -117,6 +122,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE, help=f"where vectors are kept (default: {CACHE})")
     parser.add_argument("--only", nargs="+", choices=PROTOCOLS, metavar="SET", help=f"of {', '.join(PROTOCOLS)}")
     parser.add_argument("--arms", nargs="+", choices=ARMS, metavar="ARM", default=list(ARMS), help="only these arms")
+    parser.add_argument("--shares", nargs="+", type=float, help="only at these shares of the paper's human share")
     parser.add_argument("--seeds", type=int, default=100, help="at most so many; a protocol says how many there are")
     parser.add_argument("--jobs", type=int, default=1, help="processes beside each other, one thread each")
     parser.add_argument("--smoke", action="store_true", help="one seed of a reduced version of each set")
@@ -136,7 +142,8 @@ def main() -> None:
     else:
         for name in names:
             describe(PROTOCOLS[name], source, cache)
-            run(PROTOCOLS[name], source, cache, given.arms, given.seeds, given.jobs, RESULTS / "paper")
+            cells = chosen(PROTOCOLS[name], given.arms, given.shares, given.seeds)
+            run(PROTOCOLS[name], source, cache, cells, given.jobs, RESULTS / "paper")
 
 
 if __name__ == "__main__":

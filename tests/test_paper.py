@@ -222,7 +222,7 @@ def test_a_simulated_critic_has_its_auroc_and_means_what_it_says(wanted):
 
 
 def run(one: Protocol, cache: Cache, out: Path, arms: list[str], seeds: int = 1) -> list[str]:
-    bench_paper.run(one, NOWHERE, cache, arms, seeds, 1, out)
+    bench_paper.run(one, NOWHERE, cache, bench_paper.chosen(one, arms, None, seeds), 1, out)
     return (out / f"{one.name}.jsonl").read_text(encoding="utf-8").splitlines()
 
 

@@ -35,7 +35,7 @@ def gaps(results: list[SetResult]):
                 continue
             at, colour = place + 0.22 * (number - 1), COLOURS[(1, 0, 2)[number]]
             axes.plot([found.low, found.high], [at, at], color=colour, linewidth=2, alpha=0.5)
-            axes.plot(found.value, at, MARKERS[number], color=colour, markersize=7, label=None if place else arms[arm])
+            axes.plot(found.value, at, MARKERS[number], color=colour, markersize=7, label=arms[arm])
         axes.plot(
             one.protocol.paper.gap,
             place,
@@ -43,7 +43,7 @@ def gaps(results: list[SetResult]):
             color="black",
             markersize=26,
             markeredgewidth=2,
-            label=None if place else "the paper's best ACT arm",
+            label="the paper's best ACT arm",
         )
     axes.axvline(0, color=GREY, linewidth=1)
     axes.set_yticks(range(len(results)), [one.protocol.name for one in results])
@@ -147,10 +147,11 @@ def _small(results: list[SetResult], draw: Callable, x: str, y: str):
         axes.tick_params(labelsize=8)
     for axes in panels[len(results) :]:
         axes.set_visible(False)
-    figure.supxlabel(x, fontsize=10)
-    figure.supylabel(y, fontsize=10)
-    if results:
-        _legend(figure, panels[0], columns=3 if columns > 2 else 1)
+    for axes in panels[max(0, len(results) - columns) : len(results)]:
+        axes.set_xlabel(x, fontsize=9)
+    for axes in panels[: len(results) : columns]:
+        axes.set_ylabel(y, fontsize=9)
+    _legend(figure, *panels[: len(results)], columns=3 if columns > 2 else 1)
     return figure
 
 
@@ -161,7 +162,11 @@ def _plain(axes):
     return axes
 
 
-def _legend(figure, axes, *, columns: int) -> None:
-    figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower left", ncols=columns, frameon=False, fontsize=8.5
-    )
+def _legend(figure, *panels, columns: int) -> None:
+    """Each name once, below."""
+    handles = {}
+    for axes in panels:
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles.setdefault(name, handle)
+    where = {"loc": "outside lower left", "ncols": columns, "frameon": False, "fontsize": 8.5}
+    figure.legend(handles.values(), handles.keys(), **where)

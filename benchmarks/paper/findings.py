@@ -57,7 +57,7 @@ def _against_corrected(results: list[SetResult]) -> str:
 def _collapse(results: list[SetResult]) -> str:
     return _sorted_by(
         results,
-        f"Trained several times as long, the plain normalised loss ends at least {CLEAR:.0f} points below machine labels "
+        f"Trained for longer, the plain normalised loss ends {CLEAR:.0f} points or more below machine labels "
         "and its non-negative form does not",
         lambda one: one.difference("machine, long", "act normalised, long"),
         lambda one, found: found.value >= CLEAR and _held(one),

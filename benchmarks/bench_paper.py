@@ -44,7 +44,7 @@ from paper.sets import PROTOCOLS
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 CACHE = Path(tempfile.gettempdir()) / "paper_cache"
-SMOKE_ROWS, SMOKE_EPOCHS = 300, 2
+SMOKE_ROWS, SMOKE_EPOCHS, SMOKE_CRITIC = 300, 2, "simulated 0.80"
 
 _problem: Problem | None = None
 """A worker's own: made once, and not sent with every cell."""
@@ -113,7 +113,10 @@ def smoke(source: Source, cache: Cache, names: list[str], arms: list[str]) -> No
         protocol = PROTOCOLS[name]
         short = replace(protocol, recipe=replace(protocol.recipe, epochs=SMOKE_EPOCHS), long=2)
         with tempfile.TemporaryDirectory() as folder:
-            run(short, small, Cache(Path(folder)), chosen(short, arms, None, 1), 1, Path(folder))
+            cells = [
+                cell for cell in chosen(short, arms, [1.0], 1) if SMOKE_CRITIC in cell.arm or "sim" not in cell.arm
+            ]
+            run(short, small, Cache(Path(folder)), cells, 1, Path(folder))
 
 
 def main() -> None:

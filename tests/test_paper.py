@@ -32,9 +32,11 @@ from paper.cells import Cell, measured  # noqa: E402
 from paper.data import Source  # noqa: E402
 from paper.efficientnet import Extractor, _padded  # noqa: E402
 from paper.features import Cache  # noqa: E402
+from paper.figures import FIGURES  # noqa: E402
+from paper.page import PAGE, tables  # noqa: E402
 from paper.problem import prepared  # noqa: E402
 from paper.protocol import CHOSEN_ON, Paper, Protocol, Recipe, Rows, digests  # noqa: E402
-from paper.results import SetResult  # noqa: E402
+from paper.results import SetResult, all_results  # noqa: E402
 from paper.sets import PROTOCOLS  # noqa: E402
 from paper.tables import curve, needed_share  # noqa: E402
 
@@ -463,3 +465,24 @@ def test_intervals_over_rows_too_where_the_cells_kept_them(cache, tmp_path):
     assert found.rows
     assert found.value == pytest.approx(mean)
     assert found.low <= found.value <= found.high
+
+
+# The page
+
+
+def test_the_tables_of_the_page_are_those_of_the_cells():
+    page = (ROOT / "docs" / PAGE).read_text(encoding="utf-8")
+    for name, made in tables(all_results()).items():
+        assert page.split(f"<!-- begin {name} -->\n")[1].split(f"\n<!-- end {name} -->")[0] == made
+
+
+def test_the_figures_are_there_and_small():
+    for name in FIGURES:
+        data = (ROOT / "docs" / f"results_{name}.png").read_bytes()
+        assert data.startswith(b"\x89PNG")
+        assert len(data) < 200_000
+
+
+def test_what_is_kept_of_the_cells_is_small():
+    kept = [path.stat().st_size for path in (BENCHMARKS / "results" / "paper").rglob("*") if path.is_file()]
+    assert sum(kept) < 1_000_000

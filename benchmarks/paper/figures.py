@@ -18,11 +18,6 @@ SHOWN = {
 }
 
 
-def figures(results: list[SetResult]) -> dict[str, bytes]:
-    drawn = {"gaps": gaps, "curves": curves, "collapse": collapse, "waves": waves, "sweep": sweep}
-    return {name: png(draw(results)) for name, draw in drawn.items()}
-
-
 def gaps(results: list[SetResult]):
     """Human CE minus each of a few arms, one row a set, with the paper's gap."""
     arms = {"machine": "machine labels", NAMED: SHOWN[NAMED], "corrected": "corrected labels"}
@@ -170,3 +165,11 @@ def _legend(figure, *panels, columns: int) -> None:
             handles.setdefault(name, handle)
     where = {"loc": "outside lower left", "ncols": columns, "frameon": False, "fontsize": 8.5}
     figure.legend(handles.values(), handles.keys(), **where)
+
+
+FIGURES = {"gaps": gaps, "curves": curves, "collapse": collapse, "waves": waves, "sweep": sweep}
+
+
+def figures(results: list[SetResult]) -> dict[str, bytes]:
+    """PNGs by name."""
+    return {name: png(draw(results)) for name, draw in FIGURES.items()}

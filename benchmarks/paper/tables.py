@@ -58,7 +58,7 @@ def gaps_table(results: list[SetResult]) -> str:
         best = one.best_act()
         found = one.difference("human", best) if best else None
         if found is None:
-            rows.append([one.protocol.name, f"{one.protocol.paper.gap:.2f}", *["not measured"] * 5])
+            rows.append([one.protocol.name, f"{one.protocol.paper.gap:.2f}", *["not measured"] * 6])
             continue
         others = [one.difference("human", arm) for arm in (NAMED, "corrected", "machine")]
         rows.append(
@@ -67,11 +67,29 @@ def gaps_table(results: list[SetResult]) -> str:
                 f"{one.protocol.paper.gap:.2f}",
                 f"{found} ({best})",
                 *("not measured" if other is None else str(other) for other in others),
+                _closed(one, best),
                 _verdict(one, found),
             ]
         )
-    header = ["set", "paper", "best ACT arm", NAMED, "corrected labels", "machine labels", "at or below the paper's?"]
+    header = [
+        "set",
+        "paper",
+        "best ACT arm",
+        NAMED,
+        "corrected labels",
+        "machine labels",
+        "way closed",
+        "at or below the paper's?",
+    ]
     return table(header, rows)
+
+
+def _closed(one: SetResult, arm: str) -> str:
+    """How much of the way from machine to human labels the arm goes, beside the paper's best."""
+    paper = one.protocol.paper
+    whole, own = one.mean("human") - one.mean("machine"), one.mean(arm) - one.mean("machine")
+    theirs = 1 - paper.gap / (paper.human - paper.machine)
+    return f"{100 * own / whole:.0f} % [{100 * theirs:.0f} %]" if whole > 0 else f"– [{100 * theirs:.0f} %]"
 
 
 def _verdict(one: SetResult, found: Difference) -> str:

@@ -68,7 +68,7 @@ def run(protocol: Protocol, source: Source, cache: Cache, wanted: list[Cell], jo
 
 def chosen(protocol: Protocol, arms: list[str], shares: list[float] | None, seeds: int) -> list[Cell]:
     """The cells of a set that were asked for."""
-    cells = [Cell(*cell) for cell in cells_of(min(seeds, protocol.seeds))]
+    cells = [Cell(*cell) for cell in cells_of(min(seeds, protocol.seeds), main=protocol.tuning is not None)]
     return [cell for cell in cells if cell.arm in arms and (shares is None or cell.share in shares)]
 
 

@@ -1,13 +1,12 @@
 """
-What a small local model says of the recorded labels of the paper's sets, for bench_paper.py to read.
+How well a small local model criticizes the recorded labels of the paper's sets: a table of docs/results.md.
 
     python benchmarks/bench_paper_critics.py --data FOLDER --weights WEIGHTS     # an hour and a half on one core
 
-Qwen2.5-Coder-1.5B (and -0.5B where a reply has to be written) criticize the labels of GPT-4, GPT-4o, Claude 3.5 Sonnet
-and GPT-4o-mini: `likelihood` and `logit` on the text, `devil` on the reasoning that the annotator wrote. Each finished
-critic is kept in benchmarks/results/paper/said/SET.json with its error probabilities and nothing of the rows, so a run
-that was broken off goes on, and bench_paper.py needs no such model. `--weights` is a folder with qwen15.gguf and
-qwen05.gguf.
+Qwen2.5-Coder-1.5B (and -0.5B where a reply has to be written) criticize 400 labels each of GPT-4, GPT-4o, Claude 3.5
+Sonnet and GPT-4o-mini: `likelihood` and `logit` on the text, `devil` on the reasoning that the annotator wrote. Each
+finished critic is kept in benchmarks/results/paper/local_critics.json, so a run that was broken off goes on, within it
+from the store. `--weights` is a folder with qwen15.gguf and qwen05.gguf.
 """
 
 import argparse
@@ -27,12 +26,13 @@ from bench_critics import INSTRUCTIONS, SENTENCES, WORDS
 from datasets import ClassLabel, Dataset, Features, Value
 from machine import RESULTS
 from paper.data import Source
+from paper.judged import figures
 
 from act_hf import LocalModel, Task, criticize
 from act_hf.records import add_record
 
 
-SAID = RESULTS / "paper" / "said"
+KEPT = RESULTS / "paper" / "local_critics.json"
 ROWS = 400
 """Of a pool, at random: a small model reads one or two rows a second here."""
 
@@ -52,7 +52,9 @@ class Question:
 
     @property
     def title(self) -> str:
-        return f"{' '.join(self.annotator)} | {self.weights} {self.strategy} {self.calibration}"
+        critic = {"qwen15": "Qwen 1.5B", "qwen05": "Qwen 0.5B"}[self.weights]
+        centred = ", batch calibration" if self.calibration == "batch" else ""
+        return f"{self.name} | {' '.join(self.annotator)} | {critic} {self.strategy}{centred}"
 
 
 GPT4 = ("gpt-4", "12_shot")
@@ -74,8 +76,8 @@ QUESTIONS = (
 )
 
 
-def labelled(source: Source, question: Question) -> Dataset:
-    """The test rows as annotate would have left them."""
+def labelled(source: Source, question: Question) -> tuple[Dataset, np.ndarray]:
+    """Some of the test rows as annotate would have left them, and which of their labels are wrong."""
     name, (model, strategy) = question.name, question.annotator
     rows, names = source.rows(name, "test"), source.labels(name)
     said = source.said(name, rows["id"], model=model, strategy=strategy)
@@ -96,17 +98,21 @@ def labelled(source: Source, question: Question) -> Dataset:
         sentences=SENTENCES.get(name, ()),
     )
     made = add_record(made, "annotate", task=task.to_dict(), model=model)
-    return made.select(chosen_rows(len(made), question.rows))
+    kept = chosen_rows(len(made), question.rows)
+    return made.select(kept), (said != rows["label"].to_numpy())[kept]
 
 
 def chosen_rows(size: int, count: int) -> np.ndarray:
+    """At random, the same each time."""
     return np.sort(np.random.default_rng(0).permutation(size)[:count])
 
 
-def ask(question: Question, source: Source, model: LocalModel, store: Path) -> list[float | None]:
+def ask(question: Question, source: Source, model: LocalModel, store: Path) -> dict:
+    """What the critic is worth on the rows that it judged."""
     longest = {"max_tokens": 60} if question.strategy == "devil" else {}
+    rows, wrong = labelled(source, question)
     made = criticize(
-        labelled(source, question),
+        rows,
         model,
         strategy=question.strategy,
         calibration=question.calibration,
@@ -114,7 +120,10 @@ def ask(question: Question, source: Source, model: LocalModel, store: Path) -> l
         batch_size=64,
         **longest,
     )
-    return [None if value is None else round(value, 4) for value in made["act_error_prob"][:]]
+    error_probs = np.array([np.nan if value is None else value for value in made["act_error_prob"][:]], dtype=float)
+    known = ~np.isnan(error_probs)
+    counts = {"rows": int(known.sum()), "failed": int((~known).sum()), "errors": int(wrong[known].sum())}
+    return {**counts, **figures(error_probs[known], wrong[known])}
 
 
 def main() -> None:
@@ -124,15 +133,14 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=Path("critics.sqlite"), help="where answers are kept")
     given = parser.parse_args()
     load = cache(lambda name: LocalModel(given.weights / f"{name}.gguf", dtype="bfloat16", threads=1, batch_size=64))
-    SAID.mkdir(parents=True, exist_ok=True)
+    kept = json.loads(KEPT.read_text(encoding="utf-8")) if KEPT.exists() else {}
     for question in QUESTIONS:
-        path = SAID / f"{question.name}.json"
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         if question.title in kept:
             continue
         kept[question.title] = ask(question, Source(given.data), load(question.weights), given.store)
-        path.write_text(json.dumps(kept) + "\n", encoding="utf-8")
-        print(question.name, question.title, "done", flush=True)
+        KEPT.parent.mkdir(parents=True, exist_ok=True)
+        KEPT.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        print(question.title, kept[question.title], flush=True)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from paper.features import Cache  # noqa: E402
 from paper.figures import FIGURES  # noqa: E402
 from paper.page import PAGE, tables  # noqa: E402
 from paper.problem import prepared  # noqa: E402
-from paper.protocol import CHOSEN_ON, Paper, Protocol, Recipe, Rows, digests  # noqa: E402
+from paper.protocol import CHOSEN_ON, Paper, Protocol, Recipe, Rows, Tuning, digests  # noqa: E402
 from paper.results import SetResult, all_results  # noqa: E402
 from paper.sets import PROTOCOLS  # noqa: E402
 from paper.tables import curve, needed_share  # noqa: E402
@@ -119,7 +119,10 @@ def test_each_choice_says_on_which_rows_it_was_made(one):
     json.dumps(one.facts())
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
+CHOSEN = [name for name, one in PROTOCOLS.items() if one.tuning is None]
+
+
+@pytest.mark.parametrize("name", CHOSEN)
 def test_epochs_and_rate_are_those_chosen_on_the_pool(name):
     chosen = json.loads(choosing.CHOICES.read_text(encoding="utf-8"))[name]
     best = max(chosen["tried"], key=lambda one: one["accuracy"])
@@ -201,6 +204,11 @@ def test_an_arm_asks_people_about_its_budget(name, cache):
     base = float((problem.rows.machine == problem.rows.gold).mean())
     assert right == {"human": 1.0, "machine": base}.get(name, right)
     assert right >= base
+
+
+def test_a_set_with_an_encoder_has_the_main_table_only():
+    assert {share for _, share, _ in cells_of(2, main=True)} == {1.0}
+    assert not any("long" in arm or "simulated" in arm for arm, _, _ in cells_of(2, main=True))
 
 
 def test_every_arm_of_the_table_has_cells_and_the_main_ones_come_first():
@@ -345,7 +353,8 @@ def source(tmp_path, cache) -> Source:
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_set_from_its_files_to_a_cell(name, source, cache, tmp_path):
     embedded(minilm_path)
-    one = replace(PROTOCOLS[name], recipe=replace(PROTOCOLS[name].recipe, epochs=1, hidden=4))
+    one = PROTOCOLS[name]
+    one = replace(one, recipe=replace(one.recipe, epochs=1, hidden=4), tuning=one.tuning and Tuning(epochs=1))
     problem = prepared(one, source, cache)
     rows = problem.rows
     assert not set(rows.pool_ids) & set(rows.test_ids)

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from baselines import cdi_selection
+from baselines import CDI_REFIT, cdi_selection
 from datasets import Dataset
 from paper.problem import FUSED, Problem, criticized
 from paper.training import Labels
@@ -63,8 +63,11 @@ WHOLE = ("human", "machine")
 """Arms without a budget."""
 
 
-def cells_of(seeds: int) -> list[tuple[str, float, int]]:
-    """Arm, share (of the paper's) and seed of every cell of a set, the main table's first, each seed as a whole."""
+def cells_of(seeds: int, *, main: bool = False) -> list[tuple[str, float, int]]:
+    """
+    Arm, share (of the paper's) and seed of every cell of a set, the main table's first, each seed as a whole; or only
+    the main table's.
+    """
     plain = [name for name in ARMS if name not in WHOLE and "simulated" not in name and "long" not in name]
     groups = [
         [(name, 1.0) for name in (*WHOLE, *plain)],
@@ -74,7 +77,12 @@ def cells_of(seeds: int) -> list[tuple[str, float, int]]:
         [(name, 0.7) for name in ("waves", "corrected")],
         [(name, share) for share in CURVE_SHARES for name in CURVE],
     ]
-    return [(name, share, seed) for group in groups for seed in range(seeds) for name, share in group]
+    return [
+        (name, share, seed)
+        for group in groups[: 1 if main else None]
+        for seed in range(seeds)
+        for name, share in group
+    ]
 
 
 def reviewed(problem: Problem, arm: Arm, share: float, seed: int) -> Dataset:
@@ -156,7 +164,9 @@ def _cleanlab(problem: Problem, budget: int, seed: int) -> np.ndarray:
 
 
 def _cdi(problem: Problem, budget: int, seed: int) -> np.ndarray:
-    return cdi_selection(1 - problem.critics[FUSED], problem.wrong, budget, seed)
+    # At most twenty fits: with a budget of thousands, one after every 100 labels would take longer than all the rest.
+    refit = max(CDI_REFIT, budget // 20)
+    return cdi_selection(1 - problem.critics[FUSED], problem.wrong, budget, seed, refit=refit)
 
 
 PICKS: dict[str, Callable[[Problem, int, int], np.ndarray]] = {"random": _random, "cleanlab": _cleanlab, "cdi": _cdi}

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from paper.arms import ARMS, label_accuracy, reviewed, training_labels
+from datasets import Dataset
+from paper.arms import ARMS, Arm, label_accuracy, reviewed, training_labels
 from paper.problem import Problem
 from paper.training import fit, probabilities
 
@@ -65,16 +66,48 @@ class CellFile:
             os.fsync(file.fileno())
 
 
+def trained(problem: Problem, answered: Dataset, arm: Arm, seed: int) -> tuple[np.ndarray, float]:
+    """What a network on the set's vectors or pixels predicts, and the loss of its last epoch."""
+    rows, recipe = problem.rows, problem.protocol.recipe
+    if arm.long:
+        recipe = replace(recipe, epochs=problem.protocol.long * recipe.epochs)
+    labels = training_labels(answered, arm.mode)
+    network, loss = fit(rows.inputs, labels, rows.classes, recipe, seed=seed, non_negative=arm.non_negative)
+    return probabilities(network, rows.test_inputs).argmax(axis=1), loss
+
+
+def tuned(problem: Problem, answered: Dataset, arm: Arm, seed: int) -> tuple[np.ndarray, float]:
+    """What a fine-tuned encoder predicts, and its mean loss."""
+    from datasets import disable_progress_bars
+
+    from act_hf import train_classifier
+
+    disable_progress_bars()
+    rows, tuning = problem.rows, problem.protocol.tuning
+    label = answered.features["gold"]
+    tests = Dataset.from_dict({"text": rows.test_texts.tolist(), "label": rows.test_gold.tolist()})
+    trainer = train_classifier(
+        answered,
+        tuning.base,
+        mode=arm.mode,
+        text="text",
+        evaluation=tests.cast_column("label", label),
+        seed=seed,
+        num_train_epochs=tuning.epochs,
+        learning_rate=tuning.rate,
+        non_negative=arm.non_negative,
+        disable_tqdm=True,
+    )
+    logits = trainer.predict(trainer.eval_dataset).predictions
+    return logits.argmax(axis=1), trainer.state.log_history[-1]["train_loss"]
+
+
 def measured(problem: Problem, cell: Cell) -> dict:
     """Draws, reviews, trains and measures."""
     started, arm, protocol, rows = time.process_time(), ARMS[cell.arm], problem.protocol, problem.rows
-    recipe = protocol.recipe
-    if arm.long:
-        recipe = replace(recipe, epochs=protocol.long * recipe.epochs)
     answered = reviewed(problem, arm, cell.share * protocol.share, cell.seed)
-    labels = training_labels(answered, arm.mode)
-    network, loss = fit(rows.inputs, labels, rows.classes, recipe, seed=cell.seed, non_negative=arm.non_negative)
-    right = probabilities(network, rows.test_inputs).argmax(axis=1) == rows.test_gold
+    predicted, loss = (tuned if protocol.tuning else trained)(problem, answered, arm, cell.seed)
+    right = predicted == rows.test_gold
     kept = cell.share == 1 and "simulated" not in cell.arm and right.size <= KEPT_ROWS
     return {
         "arm": cell.arm,

@@ -8,6 +8,7 @@ from paper.tables import (
     collapse_table,
     critics_table,
     gaps_table,
+    local_critics_table,
     main_table,
     sets_table,
     sweep_table,
@@ -37,4 +38,5 @@ def tables(results: list[SetResult]) -> dict[str, str]:
         "waves": waves_table(results),
         "critics": critics_table(results),
         "sweep": sweep_table(results),
+        "local": local_critics_table(),
     }

@@ -39,7 +39,7 @@ def prepared(protocol: Protocol, source: Source, cache: Cache) -> Problem:
     rows = protocol.load(source, cache).labelled().unseen()
     size = len(rows.gold)
     probs = cache.array(
-        f"{protocol.name}-out-of-fold-{protocol.version()}",
+        f"{protocol.name}-out-of-fold-{protocol.version()}{source.cut}",
         lambda: out_of_fold(rows.inputs, rows.machine, rows.classes, protocol.recipe),
     )
     critics = {**rows.signals, OUT_OF_FOLD: 1 - probs[np.arange(size), rows.machine]}

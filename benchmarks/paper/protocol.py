@@ -43,6 +43,15 @@ class Recipe:
 
 
 @dataclass(frozen=True)
+class Tuning:
+    """How the arms of a set are trained where a whole encoder is: by `train_classifier`, so by `ACTTrainer`."""
+
+    base: str = "minilm"
+    epochs: int = 4
+    rate: float = 5e-5
+
+
+@dataclass(frozen=True)
 class Rows:
     """
     A set as its protocol loads it. `inputs` is what the network sees, `content` a digest a row, `signals` what real
@@ -63,6 +72,7 @@ class Rows:
     test_gold: np.ndarray
     classes: int
     texts: list[str] | None = None
+    test_texts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if shared := set(self.pool_ids) & set(self.test_ids):
@@ -75,7 +85,8 @@ class Rows:
     def unseen(self) -> "Rows":
         """Without the rows to measure on whose content also occurs in the pool."""
         kept = ~np.isin(self.test_content, self.pool_content)
-        names = ("test_ids", "test_content", "test_inputs", "test_gold")
+        names = ["test_ids", "test_content", "test_inputs", "test_gold"]
+        names += [] if self.test_texts is None else ["test_texts"]
         return replace(self, **{name: getattr(self, name)[kept] for name in names})
 
     def _of_pool(self, kept: np.ndarray) -> "Rows":
@@ -92,6 +103,8 @@ class Protocol:
 
     `fused` names the signals whose fusion is the critic, with what a network trained on the machine labels says of
     rows that it has not seen ("out of fold"). `chosen_on` says for each choice on which rows it was made.
+    With `tuning` an encoder is trained in every arm, the `recipe` is that of the out-of-fold network alone, and there
+    is the main table only.
     """
 
     name: str
@@ -106,6 +119,7 @@ class Protocol:
     fused: tuple[str, ...]
     seeds: int = 5
     long: int = 5
+    tuning: Tuning | None = None
     chosen_on: dict[str, str] = field(default_factory=dict)
     notes: str = ""
 
@@ -121,7 +135,8 @@ class Protocol:
     def version(self) -> str:
         """Of what a cell depends on: cells of another version are not taken for done."""
         parts = [self.name, self.annotator, self.critic, self.measured, self.backbone, self.fused, asdict(self.recipe)]
-        return hashlib.sha256(json.dumps([*parts, self.long, self.paper.share]).encode()).hexdigest()[:8]
+        parts += [self.long, self.paper.share, *([asdict(self.tuning)] if self.tuning else [])]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]
 
 
 BY_POOL = "human CE trained on four fifths of the pool and measured on the other fifth (choices.json)"

@@ -47,6 +47,7 @@ def text_rows(
         test_gold=tests["label"].to_numpy(),
         classes=len(labels),
         texts=pool["text"].tolist(),
+        test_texts=tests["text"].to_numpy(dtype=object),
     )
 
 

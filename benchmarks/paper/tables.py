@@ -1,9 +1,12 @@
 """The tables of docs/results.md, from the cells."""
 
+import json
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from documents import table
+from machine import RESULTS
 from paper.arms import SWEEP
 from paper.results import ACT, NAMED, Difference, SetResult
 
@@ -185,15 +188,32 @@ def needed_share(shares: list[float], reached: list[float], target: float) -> fl
 
 
 def critics_table(results: list[SetResult]) -> str:
-    rows = []
-    for one in results:
-        for name, found in one.facts["critics"].items():
-            figures = [
-                f"{v:.2f} ({low:.2f} to {high:.2f})"
-                for v, low, high in (found[key] for key in ("auroc", "abs", "recall", "ece"))
-            ]
-            rows.append([one.protocol.name, name, *figures])
-    return table(["set", "critic", "AUROC", "ABS", "errors found in B* rows", "calibration error"], rows)
+    rows = [
+        [one.protocol.name, name, *_figures(found)] for one in results for name, found in one.facts["critics"].items()
+    ]
+    return table(["set", "critic", *FIGURES_OF_CRITIC], rows)
+
+
+FIGURES_OF_CRITIC = ("AUROC", "ABS", "errors found in B* rows", "calibration error")
+
+
+def local_critics_table(path: Path = RESULTS / "paper" / "local_critics.json") -> str:
+    """What bench_paper_critics.py has measured so far."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    rows = [
+        [*title.split(" | "), f"{found['errors']} / {found['rows']}", *_figures(found)]
+        for title, found in kept.items()
+    ]
+    if not rows:
+        return "*Not measured yet.*"
+    return table(["set", "annotator", "critic", "wrong / judged", *FIGURES_OF_CRITIC], rows)
+
+
+def _figures(found: dict) -> list[str]:
+    return [
+        f"{value:.2f} ({low:.2f} to {high:.2f})"
+        for value, low, high in (found[key] for key in ("auroc", "abs", "recall", "ece"))
+    ]
 
 
 def sweep_table(results: list[SetResult]) -> str:

@@ -52,12 +52,13 @@ class Convolutions(nn.Sequential):
         )
 
     def forward(self, images: Tensor) -> Tensor:
-        return super().forward(images.float() / 127.5 - 1)
+        # Channels last: three times as fast on a CPU.
+        return super().forward((images.float() / 127.5 - 1).to(memory_format=torch.channels_last))
 
 
 def new_network(recipe: Recipe, inputs: np.ndarray, classes: int) -> nn.Module:
     if recipe.network == "cnn":
-        return Convolutions(classes, recipe.hidden)
+        return Convolutions(classes, recipe.hidden).to(memory_format=torch.channels_last)
     return nn.Sequential(nn.Linear(inputs.shape[1], recipe.hidden), nn.ReLU(), nn.Linear(recipe.hidden, classes))
 
 
@@ -86,9 +87,7 @@ def fit(
 @torch.inference_mode()
 def probabilities(network: nn.Module, inputs: np.ndarray) -> np.ndarray:
     """`[N, K]`."""
-    parts = [
-        network(torch.from_numpy(part)).softmax(dim=1) for part in np.array_split(inputs, len(inputs) // 1000 + 1)
-    ]
+    parts = [network(torch.from_numpy(part)).softmax(dim=1) for part in np.array_split(inputs, len(inputs) // 100 + 1)]
     return torch.cat(parts).numpy()
 
 

@@ -6,15 +6,28 @@ from paper.sets import (
     cifar10,
     cifar10_gpt4o,
     emotion,
+    emotion_tuned,
     fashion_mnist,
     irony,
     irony_claude,
+    irony_tuned,
     vqa_rad,
 )
 
 
 PROTOCOLS: dict[str, Protocol] = {
     module.PROTOCOL.name: module.PROTOCOL
-    for module in (vqa_rad, emotion, irony, irony_claude, cars, fashion_mnist, cifar10_gpt4o, cifar10)
+    for module in (
+        vqa_rad,
+        emotion,
+        irony,
+        irony_claude,
+        cars,
+        cifar10_gpt4o,
+        fashion_mnist,
+        irony_tuned,
+        emotion_tuned,
+        cifar10,
+    )
 }
 """The quick ones first."""

@@ -17,8 +17,8 @@ from paper.training import fit, probabilities
 from act_hf.columns import SELECTED
 
 
-KEPT_ROWS = 10_000
-"""Up to so many rows to measure on, the main arms keep which of them were right: intervals over rows come of that."""
+KEPT_ROWS = 5000
+"""Up to so many rows to measure on, the main table keeps which of them were right: intervals over rows come of that."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def measured(problem: Problem, cell: Cell) -> dict:
     answered = reviewed(problem, arm, cell.share * protocol.share, cell.seed)
     predicted, loss = (tuned if protocol.tuning else trained)(problem, answered, arm, cell.seed)
     right = predicted == rows.test_gold
-    kept = cell.share == 1 and "simulated" not in cell.arm and right.size <= KEPT_ROWS
+    kept = cell.share == 1 and not arm.long and "simulated" not in arm.critic and right.size <= KEPT_ROWS
     return {
         "arm": cell.arm,
         "share": cell.share,

@@ -18,7 +18,7 @@ from act_hf.columns import SELECTED
 
 
 KEPT_ROWS = 5000
-"""Up to so many rows to measure on, the main table keeps which of them were right: intervals over rows come of that."""
+"""Up to so many rows to measure on, the main table keeps which were right: intervals over rows come of that."""
 
 
 @dataclass(frozen=True)

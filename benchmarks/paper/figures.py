@@ -31,15 +31,8 @@ def gaps(results: list[SetResult]):
             at, colour = place + 0.22 * (number - 1), COLOURS[(1, 0, 2)[number]]
             axes.plot([found.low, found.high], [at, at], color=colour, linewidth=2, alpha=0.5)
             axes.plot(found.value, at, MARKERS[number], color=colour, markersize=7, label=arms[arm])
-        axes.plot(
-            one.protocol.paper.gap,
-            place,
-            "|",
-            color="black",
-            markersize=26,
-            markeredgewidth=2,
-            label="the paper's best ACT arm",
-        )
+        ends, gap = [place - 0.4, place + 0.4], one.protocol.paper.gap
+        axes.plot([gap, gap], ends, color="black", linewidth=2, label="the paper's best ACT arm")
     axes.axvline(0, color=GREY, linewidth=1)
     axes.set_yticks(range(len(results)), [one.protocol.name for one in results])
     axes.set(xlabel="points of test accuracy below all human labels", ylim=(len(results) - 0.5, -0.5))
@@ -71,14 +64,20 @@ def curves(results: list[SetResult]):
 
 def collapse(results: list[SetResult]):
     """The plain normalised loss and its non-negative form, trained as always and several times as long."""
-    arms = ("machine", "act normalised", "act normalised, non-negative", "corrected")
-    names = ("machine labels", "ACT normalised, plain", "ACT normalised, non-negative", "corrected labels")
+    arms = ("machine", "act normalised", "act normalised, non-negative", "corrected", "act exponential")
+    names = (
+        "machine labels",
+        "ACT normalised, plain",
+        "ACT normalised, non-negative",
+        "corrected labels",
+        "ACT exponential, plain",
+    )
     shown = [one for one in results if one.values("act normalised, long").size]
 
     def draw(axes, one: SetResult) -> None:
         for number, (arm, name) in enumerate(zip(arms, names, strict=True)):
             ends = [one.mean(f"{arm}{suffix}") - one.mean(f"human{suffix}") for suffix in ("", ", long")]
-            style = {"color": (GREY, *COLOURS[1::-1], COLOURS[2])[number], "marker": MARKERS[number]}
+            style = {"color": (GREY, *COLOURS[1::-1], *COLOURS[2:4])[number], "marker": MARKERS[number]}
             axes.plot([0, 1], ends, label=name, linewidth=1.8, **style)
         axes.axhline(0, color="black", linewidth=1, linestyle=":")
         epochs = one.protocol.recipe.epochs
@@ -127,7 +126,8 @@ def sweep(results: list[SetResult]):
                 axes.plot(auroc, real.value, "*", color=COLOURS[number], markersize=11, label=f"{name}, our critic")
         axes.axhline(one.protocol.paper.gap, color="black", linewidth=1, linestyle=":", label="the paper's gap")
 
-    return _small(results, draw, "AUROC of the critic", "points below all human labels")
+    swept = [one for one in results if any(one.sweep_gap(auroc) is not None for auroc in SWEEP)]
+    return _small(swept, draw, "AUROC of the critic", "points below all human labels")
 
 
 def _small(results: list[SetResult], draw: Callable, x: str, y: str):

@@ -33,6 +33,7 @@ from paper.data import Source  # noqa: E402
 from paper.efficientnet import Extractor, _padded  # noqa: E402
 from paper.features import Cache  # noqa: E402
 from paper.figures import FIGURES  # noqa: E402
+from paper.figures import figures as draw_figures  # noqa: E402
 from paper.page import PAGE, tables  # noqa: E402
 from paper.problem import prepared  # noqa: E402
 from paper.protocol import CHOSEN_ON, Paper, Protocol, Recipe, Rows, Tuning, digests  # noqa: E402
@@ -416,7 +417,7 @@ def test_padding_keeps_the_size_over_the_stride(size, kernel, stride):
 def write_cells(folder: Path, accuracies: dict[tuple[str, float], list[float]], **facts) -> SetResult:
     version = PROTOCOLS["vqa_rad"].version()
     cells = [
-        {"arm": arm, "share": share, "seed": seed, "version": version, "accuracy": value, "labels_right": value}
+        {"arm": arm, "share": share, "seed": seed, "version": version, **dict.fromkeys(MEASURES, value)}
         for (arm, share), values in accuracies.items()
         for seed, value in enumerate(values)
     ]
@@ -460,6 +461,23 @@ def test_the_best_arm_and_the_curve(tmp_path):
     assert (shares, values) == ([0.0, 0.5, 1.0], [50.0, 70.0, 90.0])
     assert needed_share(shares, values, 80.0) == pytest.approx(0.75)
     assert needed_share(shares, values, 95.0) is None
+
+
+MEASURES = ("accuracy", "labels_right", "last_loss")
+CRITIC = {name: [0.8, 0.7, 0.9] for name in ("auroc", "abs", "recall", "ece")}
+
+
+def test_a_page_of_what_there_is_so_far(tmp_path):
+    """A set with the main table of two seeds alone: everything else is said not to be measured, and nothing fails."""
+    cells = {(arm, 1.0): [60.0, 62.0] for arm, _, _ in cells_of(1, main=True)}
+    cells["human", 1.0] = [70.0, 71.0]
+    facts = {"rows": 100, "errors": 30, "measured_on": 50, "critics": {"fused": CRITIC}}
+    one = write_cells(tmp_path, cells, **facts)
+    made = tables([one])
+    assert "9.50 (3.15 to 15.85) (act normalised)" in made["gaps"]
+    assert "Trained for longer" in made["findings"]
+    assert "Not measured: vqa_rad." in made["findings"]
+    assert all(data.startswith(b"\x89PNG") for data in draw_figures([one]).values())
 
 
 def test_intervals_over_rows_too_where_the_cells_kept_them(cache, tmp_path):

@@ -133,7 +133,7 @@ def sweep(results: list[SetResult]):
 def _small(results: list[SetResult], draw: Callable, x: str, y: str):
     """One panel a set."""
     columns = min(4, max(1, len(results)))
-    lines = -(-len(results) // columns)
+    lines = max(1, -(-len(results) // columns))
     figure = new_figure(0.9 + 2.1 * lines, width=2.2 * columns + 0.4)
     panels = figure.subplots(lines, columns, squeeze=False).flatten()
     for axes, one in zip(panels, results, strict=False):

@@ -11,7 +11,7 @@ from paper.protocol import Protocol
 from paper.training import Labels, fit, probabilities
 
 
-EPOCHS = {"mlp": (10, 30, 60), "cnn": (6, 12)}
+EPOCHS = {"mlp": (10, 30, 60), "cnn": (12, 24)}
 RATES = (3e-4, 1e-3)
 SPLITS = 2
 """Different fifths, each with a seed of its own: none of those of the cells."""

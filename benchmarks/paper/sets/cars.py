@@ -50,7 +50,7 @@ def _stand_in(vectors: np.ndarray, gold: np.ndarray, right: float) -> Callable[[
 
     def fitted() -> np.ndarray:
         torch.manual_seed(0)
-        x, y = torch.from_numpy(standardised(vectors, vectors)), torch.from_numpy(gold)
+        x, y = torch.from_numpy(standardised(vectors, vectors)), torch.tensor(gold)
         model = torch.nn.Linear(x.shape[1], CLASSES)
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
         while True:

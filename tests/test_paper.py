@@ -378,6 +378,8 @@ def test_recorded_answers_are_asked_for_by_name(source):
         source.said("emotion", ids, model="gpt-9", strategy="zero_shot")
     with pytest.raises(SystemExit, match="recorded answers are not on the Hub; give their folder with --data FOLDER"):
         NOWHERE.said("emotion", ids, model="gpt-4", strategy="12_shot")
+    with pytest.raises(SystemExit, match="emotion: the recorded answers are not on the Hub"):
+        NOWHERE.rows("emotion", "test")
 
 
 def test_a_limit_takes_the_same_rows_each_time(source):

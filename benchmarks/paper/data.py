@@ -10,23 +10,18 @@ import pandas as pd
 from PIL import Image
 
 
-HUB = {
-    "cifar10": ("uoft-cs/cifar10", None),
-    "fashion_mnist": ("zalando-datasets/fashion_mnist", None),
-    "stanford_cars": ("tanganke/stanford_cars", None),
-    "emotion": ("cardiffnlp/tweet_eval", "emotion"),
-    "irony": ("cardiffnlp/tweet_eval", "irony"),
-    "vqa_rad": ("flaviagiannarino/vqa-rad", None),
-}
-COLUMNS = {"img": "image", "content": "text"}
+HUB = {"stanford_cars": "tanganke/stanford_cars"}
+"""Sets of which all is on the Hub. What models said of the others was published elsewhere, by row."""
+
+
+NOT_ON_HUB = "{}: the recorded answers are not on the Hub; give their folder with --data FOLDER"
 
 
 @dataclass(frozen=True)
 class Source:
     """
-    Where sets are: a folder with `SET/train.parquet`, `SET/test.parquet` and `SET/annotations.parquet`, or the Hub.
-    The Hub has the rows, but not what models were recorded to have said: that needs the folder. With `limit`, so many
-    rows of each split, at random: to try things out.
+    Where sets are: a folder with `SET/train.parquet`, `SET/test.parquet` and `SET/annotations.parquet`, or, for those
+    in `HUB`, the Hub. With `limit`, so many rows of each split, at random: to try things out.
     """
 
     folder: Path | None
@@ -44,9 +39,7 @@ class Source:
         else:
             from datasets import load_dataset
 
-            repository, config = HUB[name]
-            table = load_dataset(repository, config, split=split).to_pandas()
-        table = table.rename(columns=COLUMNS)
+            table = load_dataset(_repository(name), split=split).to_pandas()
         table = table if "id" in table else table.assign(id=[f"{split}-{row}" for row in range(len(table))])
         if self.limit is None or self.limit >= len(table):
             return table
@@ -58,8 +51,7 @@ class Source:
             return json.loads((self.folder / name / "info.json").read_text(encoding="utf-8"))["label_names"]
         from datasets import load_dataset_builder
 
-        repository, config = HUB[name]
-        return load_dataset_builder(repository, config).info.features["label"].names
+        return load_dataset_builder(_repository(name)).info.features["label"].names
 
     def said(self, name: str, ids: pd.Series, *, model: str, strategy: str) -> np.ndarray:
         """`[N]`: the label that a recorded rater gave each of the rows, -1 for none."""
@@ -84,8 +76,14 @@ class Source:
     def recorded(self, name: str) -> pd.DataFrame:
         """All that was recorded of a set."""
         if self.folder is None:
-            raise SystemExit(f"{name}: the recorded answers are not on the Hub; give their folder with --data FOLDER")
+            raise SystemExit(NOT_ON_HUB.format(name))
         return pd.read_parquet(self.folder / name / "annotations.parquet")
+
+
+def _repository(name: str) -> str:
+    if name not in HUB:
+        raise SystemExit(NOT_ON_HUB.format(name))
+    return HUB[name]
 
 
 def picture(cell: dict, size: int, mode: str = "RGB") -> np.ndarray:

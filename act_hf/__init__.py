@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from act_hf.estimate import estimate_accuracy
     from act_hf.evidence import ReviewPlan, TargetCheck, check_target, plan_review
     from act_hf.files import read_dataset, write_dataset
+    from act_hf.hub.models import push_model
+    from act_hf.hub.pushing import push_dataset
     from act_hf.loss import act_combine, act_loss
     from act_hf.models import load_model
     from act_hf.models.asking import LimitReached, Usage
     from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest
+    from act_hf.models.batch import BatchEndpoint
+    from act_hf.models.deferred import Submitted
     from act_hf.models.encoder import EncoderModel
     from act_hf.models.endpoint import Endpoint
     from act_hf.models.local import LocalModel
@@ -38,9 +42,13 @@ if TYPE_CHECKING:
     from act_hf.priors import fit_prior
     from act_hf.ray_data import map_with_ray
     from act_hf.report import build_report
+    from act_hf.review.page.on_hub import HubPage
+    from act_hf.review.page.place import Page
+    from act_hf.review.page.serving import serve_page
     from act_hf.review.places import pull_review, push_review
     from act_hf.review.responses import Response, merge_responses
     from act_hf.review.simulated import simulate_review
+    from act_hf.review.status import ReviewStatus, review_status
     from act_hf.review.table import Table
     from act_hf.sampling import exponential, normalised, root, sample, solve_beta, threshold
     from act_hf.streams import annotate_stream, criticize_stream, read_stream, sample_stream
@@ -55,6 +63,8 @@ _HOME = {
     "act_hf.models.base": ("Model", "ChatRequest", "ScoreRequest", "Answer"),
     "act_hf.models.local": ("LocalModel",),
     "act_hf.models.endpoint": ("Endpoint",),
+    "act_hf.models.batch": ("BatchEndpoint",),
+    "act_hf.models.deferred": ("Submitted",),
     "act_hf.models.recorded": ("Recorded",),
     "act_hf.models.encoder": ("EncoderModel",),
     "act_hf.models.store": ("Store",),
@@ -72,6 +82,10 @@ _HOME = {
     "act_hf.sampling": ("sample", "exponential", "normalised", "root", "threshold", "solve_beta"),
     "act_hf.review.places": ("push_review", "pull_review"),
     "act_hf.review.table": ("Table",),
+    "act_hf.review.status": ("review_status", "ReviewStatus"),
+    "act_hf.review.page.place": ("Page",),
+    "act_hf.review.page.on_hub": ("HubPage",),
+    "act_hf.review.page.serving": ("serve_page",),
     "act_hf.review.simulated": ("simulate_review",),
     "act_hf.review.responses": ("Response", "merge_responses"),
     "act_hf.loss": ("act_loss", "act_combine"),
@@ -82,6 +96,8 @@ _HOME = {
     "act_hf.evidence": ("plan_review", "ReviewPlan", "check_target", "TargetCheck"),
     "act_hf.report": ("build_report",),
     "act_hf.files": ("read_dataset", "write_dataset"),
+    "act_hf.hub.pushing": ("push_dataset",),
+    "act_hf.hub.models": ("push_model",),
     "act_hf.streams": ("annotate_stream", "criticize_stream", "sample_stream", "read_stream"),
     "act_hf.ray_data": ("map_with_ray",),
     "act_hf.errors": ("ACTError",),
@@ -94,6 +110,7 @@ __all__ = [
     "ACTTrainer",
     "Annotator",
     "Answer",
+    "BatchEndpoint",
     "ChatRequest",
     "Comparison",
     "Critic",
@@ -101,16 +118,20 @@ __all__ = [
     "Endpoint",
     "Ensemble",
     "Example",
+    "HubPage",
     "LimitReached",
     "LocalModel",
     "Model",
+    "Page",
     "Plan",
     "Recorded",
     "Response",
     "ReviewPlan",
+    "ReviewStatus",
     "ScoreRequest",
     "Store",
     "Table",
+    "Submitted",
     "TargetCheck",
     "Task",
     "Usage",
@@ -140,13 +161,17 @@ __all__ = [
     "plan",
     "plan_review",
     "pull_review",
+    "push_dataset",
+    "push_model",
     "push_review",
     "ranked",
     "read_dataset",
     "read_stream",
+    "review_status",
     "root",
     "sample",
     "sample_stream",
+    "serve_page",
     "simulate_review",
     "solve_beta",
     "threshold",

@@ -12,6 +12,7 @@ from act_hf import columns, prompts
 from act_hf.errors import ACTError
 from act_hf.models.asking import Usage, ask, rows_at_once
 from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest, require_ability
+from act_hf.models.deferred import asked_ahead
 from act_hf.models.store import Store
 from act_hf.priors import fit_prior, normalised_logprobs
 from act_hf.records import add_record, usage_facts
@@ -241,6 +242,7 @@ def annotate(
     Raises:
         ACTError: for a data set that does not fit the task or is labelled already, or a model that cannot do it.
         LimitReached: at a limit. What was answered is in the store, and the same call goes on from there.
+        Submitted: by a [`BatchEndpoint`] that is not to wait; the same call goes on from there too.
     """
     task.check(dataset, stage="annotate")
     if columns.LABEL in dataset.column_names:
@@ -249,12 +251,13 @@ def annotate(
     models = models_of(model)
     annotator, members = annotator_of(task, models, strategy, store, max_tokens=max_tokens, usage=usage)
     rows = batch_size or max(rows_at_once(one, task) for one in models)
-    if calibration != "none":
-        for member in members:
-            member.prior = fit_prior(member, dataset, method=calibration, batch_size=rows)
-    annotated = columns.map_columns(
-        dataset, annotator, annotator.features, batch_size=rows, progress="annotate", usage=usage
-    )
+    with asked_ahead(dataset, annotator, models, usage=usage, batch_size=rows):
+        if calibration != "none":
+            for member in members:
+                member.prior = fit_prior(member, dataset, method=calibration, batch_size=rows)
+        annotated = columns.map_columns(
+            dataset, annotator, annotator.features, batch_size=rows, progress="annotate", usage=usage
+        )
     return add_record(
         annotated,
         "annotate",

@@ -28,6 +28,7 @@ from act_hf.inputs import Shown, shown_columns
 from act_hf.models.embedded import model_source
 from act_hf.models.weights import load_tokenizer
 from act_hf.power import power_from_gradients, power_from_held_out
+from act_hf.trained import training_facts, write_facts
 from act_hf.trainer import ACTConfig, ACTTrainer
 from act_hf.training_set import COLUMNS, plain_columns, to_evaluation, to_training
 
@@ -93,8 +94,9 @@ def train_classifier(
     Args:
         dataset (`Dataset`): reviewed rows; see [`to_training`] for the columns that `mode` needs.
         base (`str`): a Hub id or folder of a model of that kind, or `"minilm"`, the embedded one for text.
-        output_dir (`str` or `Path`, *optional*): where the trained model and its tokenizer or processor are saved.
-            They are not by default.
+        output_dir (`str` or `Path`, *optional*): where the trained model and its tokenizer or processor are saved,
+            with what it was trained on (`act_training.json`), which [`push_model`] makes a card of. They are not by
+            default.
         mode (`str`, *optional*, defaults to `"act"`): `"act"`, or a baseline: `"human"`, `"machine"`, `"reviewed"`,
             `"corrected"` or `"mixed"`; see [`to_training`].
         soft (`bool`, *optional*, defaults to `False`): takes `act_label_probs` for the machine label.
@@ -158,7 +160,20 @@ def train_classifier(
     trainer = trained(model, rows, chosen, measured)
     if output_dir is not None:
         trainer.save_model(str(output_dir))
+        _keep_facts(Path(output_dir), dataset, trainer, base=base, mode=mode, soft=soft, shown=shown, labels=names)
     return trainer
+
+
+def _keep_facts(folder: Path, dataset: Dataset, trainer: ACTTrainer, *, base: str, shown: Shown, **said: Any) -> None:
+    # A path would say who trained it, and where.
+    facts = {
+        "base": Path(base).name if Path(base).exists() else base,
+        "text": shown.text,
+        "image": shown.image,
+        **said,
+    }
+    facts |= {"seed": trainer.args.seed, "power": trainer.args.power, "evaluations": []}
+    write_facts(folder, training_facts(dataset, **facts))
 
 
 def _check_rule(power: float | str, mode: str) -> None:

@@ -167,7 +167,9 @@ def joined(dataset: Dataset, added: Dataset) -> Dataset:
 
     new = [name for name in added.column_names if name not in dataset.column_names]
     kept = dataset.with_format(None).remove_columns([name for name in added.column_names if name not in new])
-    joined: Dataset = concatenate_datasets([kept, added], axis=1).select_columns([*dataset.column_names, *new])
+    joined: Dataset = concatenate_datasets([kept, added], axis=1, split=dataset.split).select_columns(
+        [*dataset.column_names, *new]
+    )
     formatted: Dataset = joined.with_format(dataset.format["type"], **dataset.format["format_kwargs"])
     return formatted
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from act_hf.errors import ACTError
+from act_hf.hub.address import HUB, Address, is_address, parse_address
 from act_hf.records import stage_records, with_records
 
 
@@ -19,13 +20,11 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, Features
 
 FORMATS = (".parquet", ".csv", ".jsonl")
-HUB = "hf://"
 
 FORMULA = "=+-@\t\r\n＝＋－＠"
 """A spreadsheet runs a cell that begins with one of these as a formula, whoever wrote it."""
 
 _SIDECAR = ".act.json"
-_HUB_SIDECAR = "act.json"
 _STATE = "state.json"  # in every folder of save_to_disk
 
 
@@ -74,8 +73,10 @@ def read_dataset(source: str | Path, *, split: str | None = None) -> Dataset:
     Reads a data set, with the types and records that [`write_dataset`] left.
 
     Args:
-        source (`str` or `Path`): a folder from `save_to_disk`, or of shards ([`annotate_stream`]), a `.parquet`,
-            `.csv` or `.jsonl` file, or a Hub id (`user/name`, or `hf://user/name` where a folder has the same name).
+        source (`str` or `Path`): a folder from `save_to_disk`, or of shards ([`annotate_stream`]), a
+            `.parquet`, `.csv` or `.jsonl` file, or a Hub id
+            (`user/name`, or `hf://user/name` where a folder has the same name), with `@revision` and then
+            `:configuration` where they are meant.
         split (`str`, *optional*): which split, where there are several.
 
     Returns:
@@ -117,7 +118,8 @@ def write_dataset(dataset: Dataset, target: str | Path, *, overwrite: bool = Fal
 
     Args:
         dataset (`Dataset`): what to write.
-        target (`str` or `Path`): a `.parquet`, `.csv` or `.jsonl` file, `hf://user/name` for the Hub, else a folder.
+        target (`str` or `Path`): a `.parquet`, `.csv` or `.jsonl` file, `hf://user/name` for the Hub (private, where
+            it is not there; see [`push_dataset`]), else a folder.
         overwrite (`bool`, *optional*, defaults to `False`): replaces what is there.
 
     Raises:
@@ -125,8 +127,9 @@ def write_dataset(dataset: Dataset, target: str | Path, *, overwrite: bool = Fal
             a column, or it cannot be written.
     """
     if str(target).startswith(HUB):
-        check_target(target, overwrite=overwrite)
-        _to_hub(dataset, str(target))
+        from act_hf.hub.pushing import push_dataset
+
+        push_dataset(dataset, str(target), overwrite=overwrite)
         return
     path = Path(target)
     check_target(path, overwrite=overwrite, features=dataset.features)
@@ -153,8 +156,9 @@ def check_target(target: str | Path, *, overwrite: bool, features: Features | No
     """
     path = Path(target)
     if str(target).startswith(HUB):
-        if not overwrite and _on_hub(str(target).removeprefix(HUB)):
-            raise ACTError(f"{str(target)!r} exists; give another name, or --overwrite to replace it")
+        from act_hf.hub.pushing import check_push
+
+        check_push(parse_address(str(target)), overwrite=overwrite, features=features)
         return
     if path.suffix and path.suffix not in FORMATS and not path.is_dir():
         raise ACTError(f"{str(target)!r}: a data set is written to {', '.join(FORMATS)}, a folder, or {HUB}user/name")
@@ -207,62 +211,22 @@ def _reason(error: Exception) -> str:
 
 
 def _from_hub(source: str, split: str | None) -> Dataset:
-    from datasets import load_dataset
+    from act_hf.hub.pulling import pull_dataset
 
-    name = hub_name(source)
-    loaded: Dataset | DatasetDict = load_dataset(name, split=split)
-    one = _one_split(loaded, split, source) if split is None else loaded
-    return with_records(one, hub_records(name))
+    return pull_dataset(hub_address(source), split=split)
 
 
-def hub_name(source: str) -> str:
-    """The `user/name` that a source which is no file or folder stands for, or an [`ACTError`]."""
-    name = source.removeprefix(HUB)
-    if not source.startswith(HUB) and not _is_hub_id(name):
+def hub_address(source: str) -> Address:
+    """The place on the Hub that a source which is no file or folder stands for, or an [`ACTError`]."""
+    if not source.startswith(HUB) and not _is_hub_id(source):
         raise ACTError(f"no file or folder {source!r}, and it is no Hub id (user/name) either")
-    return name
+    return parse_address(source)
 
 
 def _is_hub_id(name: str) -> bool:
     """Whether `name` can be `user/name`: not where `user` is a folder here, so `name` is only misspelled."""
     path = Path(name)
-    user_and_name = name.count("/") == 1 and not path.is_absolute() and not name.startswith(".")
-    return user_and_name and path.suffix not in FORMATS and not path.parent.is_dir()
-
-
-def _to_hub(dataset: Dataset, target: str) -> None:
-    """Pushes the rows, and beside them the file with what a data set on the Hub does not keep: the records."""
-    from huggingface_hub import HfApi
-
-    name = target.removeprefix(HUB)
-    try:
-        dataset.push_to_hub(name, private=True)
-        kept = json.dumps(_kept(dataset), ensure_ascii=False, indent=1).encode()
-        HfApi().upload_file(path_or_fileobj=kept, path_in_repo=_HUB_SIDECAR, repo_id=name, repo_type="dataset")
-    except Exception as error:  # the network, the Hub and its client have errors of their own
-        raise ACTError(f"cannot push the data set to {target!r}: {_reason(error)}") from error
-
-
-def _on_hub(name: str) -> bool:
-    from huggingface_hub import HfApi
-
-    try:
-        return HfApi().repo_exists(name, repo_type="dataset")
-    except Exception as error:
-        raise ACTError(f"cannot look up {HUB}{name}: {_reason(error)}") from error
-
-
-def hub_records(name: str) -> list[dict[str, Any]]:
-    """What stages left beside a data set on the Hub."""
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        path = hf_hub_download(name, _HUB_SIDECAR, repo_type="dataset")
-    except EntryNotFoundError:  # somebody else's data set
-        return []
-    records: list[dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf-8"))["records"]
-    return records
+    return is_address(name) and path.suffix not in FORMATS and not path.parent.is_dir()
 
 
 def _one_split(loaded: Dataset | DatasetDict, split: str | None, source: str | Path) -> Dataset:

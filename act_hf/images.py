@@ -32,6 +32,22 @@ def data_uri(image: Image, *, side: int = 1024, quality: int = 90, most: int = 4
     Raises:
         ACTError: for a picture that cannot be decoded, has no pixels, or does not fit into `most`.
     """
+    return as_uri(*encoded(image, side=side, quality=quality, most=most))
+
+
+def as_uri(kind: str, data: bytes) -> str:
+    """The file of a picture as a data URI; `kind` is `"jpeg"` or `"png"`."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def encoded(image: Image, *, side: int, quality: int = 90, most: int = 4_000_000) -> tuple[str, bytes]:
+    """
+    The picture as a file: PNG where it is transparent anywhere, else JPEG. Arguments and errors are those
+    of [`data_uri`].
+
+    Returns:
+        `tuple` of `str` and `bytes`: `"jpeg"` or `"png"`, and the file, without any metadata.
+    """
     from PIL import Image
 
     picture = prepared(image)
@@ -39,7 +55,7 @@ def data_uri(image: Image, *, side: int = 1024, quality: int = 90, most: int = 4
     while True:
         kind, data = _encode(picture, quality)
         if len(data) <= most:
-            return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+            return kind, data
         if max(picture.size) <= _SMALLEST:
             raise ACTError(f"the image does not fit into {most:,} bytes")
         smaller = [max(1, pixels * 3 // 4) for pixels in picture.size]

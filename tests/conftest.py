@@ -12,6 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support.argilla_server import ArgillaServer, served
+from support.hub import HubServer
+from support.hub_client import HubClient
 from support.weights import embedded, save_tiny_llama
 
 from act_hf.models.embedded import minilm_path, smollm2_path
@@ -41,3 +44,23 @@ def smollm2() -> LocalModel:
 @pytest.fixture(scope="session")
 def minilm() -> EncoderModel:
     return EncoderModel(embedded(minilm_path))
+
+
+@pytest.fixture(scope="session")
+def argilla_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArgillaServer]:
+    """One real server for all tests of a process."""
+    with served(tmp_path_factory.mktemp("argilla")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[HubServer]:
+    with HubServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def client(hub, tmp_path_factory) -> Iterator[HubClient]:
+    made = HubClient(tmp_path_factory.mktemp("hf"), hub.url)
+    yield made
+    made.close()

@@ -441,7 +441,9 @@ class TestHelp:
             text.index(name) for name in ("quickstart  ", "plan  ", "annotate  ", "criticize  ", "sample  ", "train  ")
         ]
         assert places == sorted(places)
-        assert "2 for a mistake, 3 at --max-calls or --max-cost, 130 after" in " ".join(text.split())
+        assert "2 for a mistake, 3 at --max-calls or --max-cost and with --no-wait, 130 after" in " ".join(
+            text.split()
+        )
 
 
 class TestTaskOptions:

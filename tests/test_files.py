@@ -307,8 +307,8 @@ for use in (
         found, missing, elsewhere, pushed = result.stdout.splitlines()
         assert found == "2"  # the folder comes first
         assert missing.startswith("ACTError cannot read the data set 'hf://user/name': ")
-        assert elsewhere.startswith("ACTError cannot read the data set 'nobody/nothing': ")
-        assert pushed.startswith("ACTError cannot look up hf://nobody/nothing: ")
+        assert elsewhere.startswith("ACTError cannot read the data set 'hf://nobody/nothing': ")
+        assert pushed.startswith("ACTError cannot push to 'hf://nobody/nothing': HF_HUB_OFFLINE is set")
 
     def test_a_folder_that_is_here_is_no_user_of_the_hub(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)

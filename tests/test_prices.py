@@ -19,6 +19,13 @@ def test_a_known_address():
     assert price_of("gpt-4o-mini", base_url="https://api.openai.com/v1") == (0.15, 0.6)
 
 
+def test_by_batch():
+    known, unknown = "https://api.openai.com/v1", "https://api.groq.com/openai/v1"
+    assert price_of("gpt-4o-mini", base_url=known, batch=True) == (0.075, 0.3)
+    normal = price_of("llama-3.1-8b-instant", base_url=unknown)
+    assert price_of("llama-3.1-8b-instant", base_url=unknown, batch=True) == normal is not None
+
+
 def test_a_hugging_face_provider():
     price = price_of("openai/gpt-oss-20b", provider="groq")
     assert price is not None

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 from datasets import Dataset
+from support.pages import to_review
 from support.weights import embedded
 
 from act_hf import prompts
@@ -27,6 +28,7 @@ LABELS = {
     "machine": "400 machine labels",
     "act": "400 machine and 100 human labels (ACT)",
 }
+HUB = ROOT / "docs" / "how-to" / "hub.md"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -69,6 +71,7 @@ def test_the_snippets_of_the_how_to_run(smollm2, minilm, tmp_path, monkeypatch):
     recorded = {"gpt4_label": few_rows["label"][:], "gpt4_confidence": [0.9] * 24}
     known = {
         "dataset": dataset,
+        "drawn": to_review(["see you", "you won"]),
         "my_model": lambda texts, labels: [0.5 for _ in texts],
         "few_rows": few_rows,
         "rows": add_recorded(annotate(few_rows, task, minilm, store="answers.sqlite"), recorded),
@@ -103,7 +106,12 @@ def test_every_command_it_names_is_one():
 def test_every_option_it_names_is_one():
     """Every `act-hf` line of a shell block is read as the command line would read it."""
     command = typer.main.get_command(app)
-    for file in (ROOT / "README.md", ROOT / "docs" / "how-to.md", ROOT / "docs" / "budget.md"):
+    for file in (
+        ROOT / "README.md",
+        ROOT / "docs" / "how-to.md",
+        ROOT / "docs" / "budget.md",
+        ROOT / "docs" / "how-to" / "hub.md",
+    ):
         lines = "".join(blocks(file.read_text(encoding="utf-8"), "sh")).replace("\\\n", " ").splitlines()
         for words in (shlex.split(line, comments=True) for line in lines if line.startswith("act-hf ")):
             name, *rest = words[1:]
@@ -114,7 +122,7 @@ def test_every_option_it_names_is_one():
 
 
 def test_every_file_it_links_to_is_there():
-    for file in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+    for file in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md"), HUB):
         for link in re.findall(r"\]\(([^)#]+)\)", file.read_text(encoding="utf-8")):
             assert link.startswith("https://") or (file.parent / link).exists(), f"{file.name}: {link}"
 

@@ -25,6 +25,8 @@ from act_hf.critics import criticize
 from act_hf.errors import ACTError
 from act_hf.files import read_dataset, write_dataset
 from act_hf.models.asking import LimitReached
+from act_hf.models.batch import BatchEndpoint
+from act_hf.models.endpoint import Endpoint
 from act_hf.models.store import Store
 from act_hf.records import stage_records
 from act_hf.review.simulated import simulate_review
@@ -518,6 +520,12 @@ class TestAnotherRun:
 
 
 class TestMistakes:
+    def test_a_model_that_answers_by_batch(self):
+        model = BatchEndpoint(Endpoint("m", base_url="http://localhost:1/v1"))
+        with pytest.raises(ACTError, match=r"answers by batch, hours after it was asked.*leave out batch=True"):
+            annotate_stream(source(), TASK, model, "labelled")
+        assert not Path("labelled").exists()
+
     def test_a_folder_with_other_things(self):
         Path("labelled").mkdir()
         Path("labelled/thesis.tex").write_text("mine")

@@ -8,11 +8,14 @@ import sys
 
 import typer
 
+from act_hf.cli import argilla
 from act_hf.cli import review as people
 from act_hf.cli.choice import calibrate, sample
 from act_hf.cli.forecast import compare, plan
 from act_hf.cli.goals import budget, stop
 from act_hf.cli.labels import annotate, criticize
+from act_hf.cli.page import page
+from act_hf.cli.publishing import publish
 from act_hf.cli.results import report, train
 from act_hf.cli.several import fuse, panel
 from act_hf.cli.shared import complain
@@ -21,13 +24,13 @@ from act_hf.errors import ACTError
 
 
 MISTAKE, LIMIT, STOPPED = 2, 3, 130
-"""Exit statuses: of a mistake by the user, at `--max-calls` or `--max-cost`, and after Ctrl-C."""
+"""Exit statuses: of a mistake by the user; at `--max-calls` or `--max-cost`, or with `--no-wait`; after Ctrl-C."""
 
 app = typer.Typer(
     name="act-hf",
     help="A human-quality labelled data set out of a model-labelled one, for a fraction of the human work.",
     epilog="Start with: act-hf quickstart. Exit status: 1 where stop says no, 2 for a mistake, 3 at --max-calls or "
-    "--max-cost, 130 after Ctrl-C; after the last two, the same command goes on from there.",
+    "--max-cost and with --no-wait, 130 after Ctrl-C; after the last two, the same command goes on from there.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -62,15 +65,19 @@ for _panel, _command, _example in (
     ("Review", stop, "reviewed --target 0.98"),
     ("Use", train, "reviewed model --base minilm --evaluation test.parquet"),
     ("Use", report, "reviewed report.html --gold label --result model/act_result.json"),
+    ("Use", publish, "reviewed hf://user/reviews --model model"),
 ):
     _name = _command.__name__
     app.command(epilog=f"Example: act-hf {_name} {_example}", rich_help_panel=_panel)(_command)
 
 app.add_typer(review, name="review", rich_help_panel="Review")
 for _command, _example in (
+    (page, "drawn"),
     (people.push, "drawn to_review.csv"),
+    (people.status, "drawn to_review.csv"),
     (people.pull, "drawn to_review.csv reviewed --annotator ann"),
     (people.simulate, "drawn reviewed --gold label"),
+    (argilla.argilla, "--local"),
 ):
     _name = _command.__name__
     review.command(_name, epilog=f"Example: act-hf review {_name} {_example}")(_command)
@@ -78,11 +85,16 @@ for _command, _example in (
 
 def main() -> None:
     """Runs `act-hf`. A mistake is one line and exit status 2; a stopped run is 3 or 130 and can be resumed."""
+    run(app)
+
+
+def run(commands: typer.Typer) -> None:
+    """Runs commands, ours or those of a script, with the messages and exit statuses of [`main`]."""
     # Waiting threads sleep instead of spinning; else a thread for every core collapses when anything else runs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _quiet()
     try:
-        app()
+        commands()
     except ACTError as error:
         sys.exit(complain(str(error), _status(error)))
     except ModuleNotFoundError as error:
@@ -96,8 +108,9 @@ def main() -> None:
 
 def _status(error: ACTError) -> int:
     from act_hf.models.asking import LimitReached
+    from act_hf.models.deferred import Submitted
 
-    return LIMIT if isinstance(error, LimitReached) else MISTAKE
+    return LIMIT if isinstance(error, LimitReached | Submitted) else MISTAKE
 
 
 def _quiet() -> None:

@@ -142,6 +142,11 @@ def chosen(
     """The model and the options that `MODEL:STRATEGY:CALIBRATION` names. A model's name may have colons of its own."""
     from act_hf.critics import CALIBRATIONS
 
+    if server.batch:
+        raise ACTError(
+            "plan and compare ask a few rows, and by batch that takes up to a day; leave out --batch here. Their "
+            "answers are kept, and by batch the rest costs half"
+        )
     model, options = text, dict(more)
     head, _, last = text.rpartition(":")
     before, _, middle = head.rpartition(":")

@@ -67,7 +67,7 @@ def annotate(
         return
     dataset = open_dataset(source, split, target, overwrite)
     asked = task.task(dataset, "annotate")
-    finish(run(dataset, asked, server.load(model), batch_size=batch_size, **options), target, overwrite)
+    finish(run(dataset, asked, server.load(model, store), batch_size=batch_size, **options), target, overwrite)
 
 
 @spread
@@ -120,4 +120,4 @@ def criticize(
         finish_shards(criticize_stream(rows, server.load(model), shards_target(target), **options))
         return
     dataset = open_dataset(source, split, target, overwrite)
-    finish(run(dataset, server.load(model), batch_size=batch_size, **options), target, overwrite)
+    finish(run(dataset, server.load(model, store), batch_size=batch_size, **options), target, overwrite)

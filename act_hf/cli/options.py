@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from act_hf.models.base import Model
     from act_hf.task import Task
 
-DATA = "a folder, a .parquet, .csv or .jsonl file, or a Hub id (user/name)"
-_OUT = "a folder, a .parquet, .csv or .jsonl file, or hf://user/name"
+DATA = "a folder, a .parquet, .csv or .jsonl file, or a Hub id (user/name[@revision][:configuration])"
+_OUT = "a folder, a .parquet, .csv or .jsonl file, or hf://user/name[@branch][:configuration]"
 KEY = "ACT_HF_API_KEY"
 
 Input = Annotated[str, typer.Argument(metavar="INPUT", help=f"The data set: {DATA}.")]
@@ -51,6 +51,13 @@ ModelName = Annotated[
 def in_panel(panel: str, help: str, *names: str, **more: Any) -> Any:
     """An option that the help shows in a group."""
     return typer.Option(*names, help=help, rich_help_panel=panel, **more)
+
+
+def key_in(variable: str) -> str:
+    """How the key in an environment variable is told to a model or a place: it looks it up itself."""
+    if not os.environ.get(variable):  # not repeated: it may be a key that was given by mistake
+        raise ACTError("--api-key-env: there is no environment variable of that name; give a name, never the key")
+    return f"${variable}"
 
 
 Stream = Annotated[
@@ -137,9 +144,26 @@ class ServerOptions:
         str | None,
         in_panel("Server", f"The environment variable with the API key. Default: {KEY}, where it is set."),
     ] = None
+    batch: Annotated[
+        bool, in_panel("Server", "Ask by batch: half the price, within a day. Needs --base-url.", "--batch")
+    ] = False
+    batch_requests: Annotated[int | None, in_panel("Server", "Most requests in a batch. Default: 50,000.", min=1)] = (
+        None
+    )
+    no_wait: Annotated[
+        bool,
+        in_panel(
+            "Server",
+            "With --batch: submit, and end with exit status 3; the same command takes the answers later.",
+            "--no-wait",
+        ),
+    ] = False
 
-    def load(self, name: str) -> Model:
-        """The model of that name: behind the server, or in this process where no server is named."""
+    def load(self, name: str, store: Path | None = None) -> Model:
+        """
+        The model of that name: behind the server, or in this process where no server is named. What is submitted by
+        batch is written down beside `store`.
+        """
         from act_hf.cli.shared import threads
         from act_hf.models import load_model
 
@@ -153,15 +177,26 @@ class ServerOptions:
             "timeout": self.timeout,
             "prices": self._prices(),
             "token": self._token(remote),
+            **self._by_batch(store),
         }
         options = {option: value for option, value in given.items() if value is not None}
         return load_model(name, base_url=self.base_url, provider=self.provider, threads=threads(), **options)
 
-    def load_mixed(self, name: str) -> Model:
+    def load_mixed(self, name: str, store: Path | None = None) -> Model:
         """The same among several models, of which encoders are always in this process: servers do not have them."""
         from act_hf.models import is_encoder
 
-        return ServerOptions().load(name) if is_encoder(name) else self.load(name)
+        return ServerOptions().load(name) if is_encoder(name) else self.load(name, store)
+
+    def _by_batch(self, store: Path | None) -> dict[str, Any]:
+        if not self.batch:
+            for option, given in (("--no-wait", self.no_wait), ("--batch-requests", self.batch_requests)):
+                if given:
+                    raise ACTError(f"{option} is for a server that is asked by batch; give --batch too")
+            return {}
+        beside = None if store is None else store.with_name(f"{store.name}.batches")
+        chosen = {"wait": False if self.no_wait else None, "max_requests": self.batch_requests, "journal": beside}
+        return {"batch": True, **chosen}
 
     def _prices(self) -> tuple[float, float] | None:
         if (self.price_in is None) != (self.price_out is None):
@@ -171,9 +206,7 @@ class ServerOptions:
     def _token(self, remote: bool) -> str | None:
         if self.api_key_env is None:
             return f"${KEY}" if remote and os.environ.get(KEY) else None
-        if not os.environ.get(self.api_key_env):  # not repeated: it may be a key that was given by mistake
-            raise ACTError("--api-key-env: there is no environment variable of that name; give a name, never the key")
-        return f"${self.api_key_env}"
+        return key_in(self.api_key_env)
 
 
 @dataclass(frozen=True)
@@ -214,9 +247,14 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
             values[name] = kind(**{field.name: values.pop(field.name) for field in fields(kind)})
         command(**values)
 
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-    return run
+    return signed(run, parameters)
+
+
+def signed(command: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
+    """`command`, which typer takes for one with these parameters."""
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
 
 
 def _fields(kind: Any) -> list[inspect.Parameter]:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from act_hf.cli.models import check_model_target, evaluated_on, model_folder, on_hub
 from act_hf.cli.options import DATA, Gold, Input, Overwrite, Split
 from act_hf.cli.shared import say
 from act_hf.errors import ACTError
+from act_hf.hub import HUB
 
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
 def train(
     source: Input,
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="The folder for the model.")],
+    target: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="The folder for the model, or hf://user/name for the Hub.")
+    ],
     base: Annotated[
         str, typer.Option(help="minilm, or a Hub id or folder: a text encoder, or an image model.")
     ] = "minilm",
@@ -47,29 +51,34 @@ def train(
 ) -> None:
     """Train a classifier of texts or images on machine and human labels together, with the ACT loss."""
     from act_hf.classifier import train_classifier
-    from act_hf.files import check_replaceable, read_dataset, written_whole
+    from act_hf.files import read_dataset
     from act_hf.records import stage_records
+    from act_hf.trained import write_facts
 
-    check_replaceable(target, overwrite=overwrite, sign="config.json")
+    check_model_target(target, overwrite=overwrite)
     test = read_dataset(evaluation) if evaluation else None
     options: dict[str, Any] = {"num_train_epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     options |= {"trained_layers": trained_layers, "mode": mode, "text": text, "evaluation": test, "label": label}
     options |= {"image": image, "soft": soft, "power": _power(power)}
     dataset = read_dataset(source, split=split)
     dataset = _without_lost_rows(dataset)
-    with written_whole(target, "the model") as folder:
+    with model_folder(target, overwrite=overwrite) as folder:
         trainer = train_classifier(dataset, base, folder, **options)
-        if test is not None:
+        facts: dict[str, Any] = {"source": on_hub(source)}
+        if test is not None and evaluation is not None:
             accuracy = trainer.evaluate()["eval_accuracy"]
             result = {"method": mode, "seed": seed, "rows": len(dataset), "accuracy": accuracy}
             result |= {"power": options["power"], "used_power": trainer.args.power, "soft": soft}
             (folder / "act_result.json").write_text(json.dumps(result), encoding="utf-8")
+            facts["evaluations"] = [evaluated_on(evaluation, accuracy, len(test))]
+        write_facts(folder, facts)
     if isinstance(options["power"], str):
         say(f"power {trainer.args.power:.3f}, chosen by {power}")
     if test is not None:
         simulated = any(record["simulated"] for record in stage_records(dataset, "review"))
         by = " (reviewed by a simulation)" if simulated and mode != "machine" else ""
-        say(f"accuracy on {evaluation}: {accuracy:.4f}{by}; for the report: --result {target}/act_result.json")
+        file = "" if target.startswith(HUB) else f"; for the report: --result {target}/act_result.json"
+        say(f"accuracy on {evaluation}: {accuracy:.4f}{by}{file}")
     say(f"model in {target}")
 
 

@@ -23,6 +23,8 @@ from act_hf.errors import ACTError
 
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from act_hf.models.base import Model
 
 
@@ -69,7 +71,7 @@ def panel(
     options: dict[str, Any] = {"strategy": strategy, "store": store} | limits.given()
     voters: Any = vote
     if model:
-        models = _by_name(model, server)
+        models = _by_name(model, server, store)
         dataset = add_votes(dataset, recorded_task(dataset), models, **options)
         voters = {name: VOTE + name for name in models}  # and no vote that was there before
     confidences = {name: CONFIDENCE + name for name in voters or () if CONFIDENCE + name in dataset.column_names}
@@ -77,11 +79,11 @@ def panel(
     finish(criticized, target, overwrite, stages=2 if model else 1)
 
 
-def _by_name(models: list[str], server: ServerOptions) -> dict[str, Model]:
+def _by_name(models: list[str], server: ServerOptions, store: Path | None) -> dict[str, Model]:
     """The models by the last part of their names, where that tells them apart."""
     last = [name.rstrip("/").rpartition("/")[2] for name in models]
     names = last if len(set(last)) == len(last) else models
-    return {name: server.load_mixed(model) for name, model in zip(names, models, strict=True)}
+    return {name: server.load_mixed(model, store) for name, model in zip(names, models, strict=True)}
 
 
 def _shares(text: str | None) -> dict[str, float] | None:

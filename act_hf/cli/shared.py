@@ -57,7 +57,8 @@ def finish(dataset: Dataset, target: str, overwrite: bool, *, stages: int = 1) -
 
 def shards_target(target: str) -> Path:
     """The folder for shards that `target` names, or an [`ACTError`]."""
-    from act_hf.files import FORMATS, HUB
+    from act_hf.files import FORMATS
+    from act_hf.hub.address import HUB
 
     if target.startswith(HUB) or target.endswith(FORMATS):
         raise ACTError(f"--stream writes a folder of parquet shards, not {target!r}; give the name of a folder")

@@ -13,6 +13,7 @@ from act_hf.critics.strategies import STAGE, STRATEGIES, Claim, Verdict
 from act_hf.errors import ACTError
 from act_hf.models.asking import Usage, ask, rows_at_once
 from act_hf.models.base import ChatRequest, Model, ScoreRequest, require_ability
+from act_hf.models.deferred import asked_ahead
 from act_hf.models.store import Store
 from act_hf.priors import fit_prior
 from act_hf.records import add_record, recorded_task, usage_facts
@@ -185,18 +186,20 @@ def criticize(
         ACTError: for a data set that was not annotated, or for other labels than the task's, or a model that cannot
             do it.
         LimitReached: at a limit. What was answered is in the store, and the same call goes on from there.
+        Submitted: by a [`BatchEndpoint`] that is not to wait; the same call goes on from there too.
     """
     task = claimed_task(dataset, task)
     usage = Usage(max_calls, max_cost)
     critic = Critic(task, model, strategy, store, suffix=suffix, max_tokens=max_tokens, usage=usage)
     check_calibration(strategy, calibration)
     rows = batch_size or rows_at_once(model, task)
-    if strategy == "likelihood" and calibration in ("batch", "contextual"):
-        annotator = Annotator(task, model, store=critic.store, usage=usage)
-        critic.prior = fit_prior(annotator, dataset, method=calibration, batch_size=rows)
-    criticized = columns.map_columns(
-        dataset, critic, critic.features, batch_size=rows, progress=f"criticize ({strategy})", usage=usage
-    )
+    with asked_ahead(dataset, critic, [model], usage=usage, batch_size=rows):
+        if strategy == "likelihood" and calibration in ("batch", "contextual"):
+            annotator = Annotator(task, model, store=critic.store, usage=usage)
+            critic.prior = fit_prior(annotator, dataset, method=calibration, batch_size=rows)
+        criticized = columns.map_columns(
+            dataset, critic, critic.features, batch_size=rows, progress=f"criticize ({strategy})", usage=usage
+        )
     if calibration == "rank" or (calibration == "batch" and strategy != "likelihood"):
         criticized = _recalibrated(criticized, critic, calibration)
     if not suffix:

@@ -17,6 +17,7 @@ from act_hf.critics.raters import DEPENDENCE, panel_error_probs
 from act_hf.critics.strategies import STAGE, Verdict
 from act_hf.errors import ACTError
 from act_hf.models.asking import Usage, rows_at_once
+from act_hf.models.deferred import asked_ahead
 from act_hf.models.recordings import label_ids
 from act_hf.records import add_record, stage_records, usage_facts
 
@@ -208,10 +209,17 @@ def add_votes(
     }
     _warn_of_annotators(dataset, models)
     shown, failed = dataset.select_columns(list(task.columns)), {}
-    for name, annotator in annotators.items():
-        labelled = _labelled(shown, annotator, batch_size, progress=f"vote ({name})")
-        dataset = _with_ballots(dataset, labelled, name, probable=annotator.chooses)
-        failed[name] = columns.count_failed(labelled)
+    with asked_ahead(
+        shown,
+        lambda batch: [annotator(batch) for annotator in annotators.values()],
+        list(models.values()),
+        usage=usage,
+        batch_size=batch_size or max(rows_at_once(model, task) for model in models.values()),
+    ):
+        for name, annotator in annotators.items():
+            labelled = _labelled(shown, annotator, batch_size, progress=f"vote ({name})")
+            dataset = _with_ballots(dataset, labelled, name, probable=annotator.chooses)
+            failed[name] = columns.count_failed(labelled)
     return add_record(
         dataset,
         "vote",

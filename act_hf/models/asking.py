@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from act_hf.errors import ACTError
+from act_hf.models.base import Answer
+from act_hf.models.deferred import Deferred
 from act_hf.models.store import request_key
 
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from act_hf.models.base import Answer, Model, Request
+    from act_hf.models.base import Model, Request
     from act_hf.models.store import Store
     from act_hf.task import Task
+
+
+_NOT_YET = Answer(calls=0, failure="not answered yet")
+"""Stands for an answer while all rows are looked through ahead. It is in no column and not stored."""
 
 
 class LimitReached(ACTError):
@@ -47,7 +54,8 @@ class Usage:
             score several replies) is known after the first, which goes alone; only repeats after faults can pass it.
         max_cost (`float`, *optional*): most US dollars spent in this run. Requests are sent in groups that will not
             pass it if none costs more than the dearest of its kind so far (the same model asked for the same ability),
-            so the first of each kind goes alone.
+            so the first of each kind goes alone. A model that is asked by batch says the most that each can cost
+            instead, until some are answered.
         requests (`int`): requests made, answered by the model or from the store; equal ones of a batch count once, and
             those made to calibrate do not count.
         calls (`int`): requests sent in this run, those repeated after a fault included.
@@ -57,6 +65,7 @@ class Usage:
             known.
         spent (`float`): US dollars paid in this run, as far as prices are known.
         share (`float`): how much of what is being asked now is answered, in [0, 1].
+        waiting (`int`): requests that were submitted, or held back by a limit, in this round over all rows.
 
     Raises:
         ACTError: for a negative limit.
@@ -73,6 +82,9 @@ class Usage:
     spent: float = field(default=0.0, init=False)
     share: float = field(default=0.0, init=False, repr=False, compare=False)
     calibrating: bool = field(default=False, init=False, repr=False, compare=False)
+    ahead: bool = field(default=False, init=False, repr=False, compare=False)
+    waiting: int = field(default=0, init=False, repr=False, compare=False)
+    _promised: tuple[int, float] = field(default=(0, 0.0), init=False, repr=False, compare=False)
     listener: Callable[[Usage], None] | None = field(default=None, init=False, repr=False, compare=False)
     _kinds: dict[str, _Kind] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -101,7 +113,7 @@ class Usage:
 
     def used(self, answers: Collection[Answer]) -> None:
         """Counts the answers of a batch, wherever they came from."""
-        if self.calibrating:
+        if self.calibrating or self.ahead:
             return
         self.requests += len(answers)
         for answer in answers:
@@ -115,20 +127,55 @@ class Usage:
         shown = {"calls": f"{self.calls:,}"}
         return shown | {"cost": f"${self.spent:.4f}"} if self.spent else shown
 
-    def affordable(self, kind: str) -> int | None:
-        """How many requests of a kind can be sent now; `None` for any number."""
+    @contextmanager
+    def looking_ahead(self) -> Iterator[None]:
+        """A round over all rows, in which what can be answered later is submitted and not waited for."""
+        self.ahead, self.waiting, self._promised = True, 0, (0, 0.0)
+        try:
+            yield
+        finally:
+            self.ahead, self._promised = False, (0, 0.0)
+
+    def promise(self, kind: str, bounds: Sequence[float | None]) -> None:
+        """Counts requests of a kind that were submitted and not answered, each with the most it can cost."""
+        dearest = self._kinds.get(kind, _Kind()).dearest
+        cost = sum(dearest if dearest is not None else bound or 0.0 for bound in bounds)
+        self._promised = (self._promised[0] + len(bounds), self._promised[1] + cost)
+        self.waiting += len(bounds)
+
+    def affordable(self, kind: str, bounds: Iterable[float | None] | None = None) -> int | None:
+        """
+        How many requests of a kind can be sent now; `None` for any number. `bounds` are the most that each can cost,
+        for a model that knows; it is asked once for all.
+        """
         seen = self._kinds.get(kind, _Kind())
         allowed = []
         if self.max_calls is not None:
-            left = self.max_calls - self.calls
-            allowed.append(left // seen.calls_each if seen.requests else min(1, left))
+            left = self.max_calls - self.calls - self._promised[0]
+            together = left if bounds is not None else min(1, left)
+            allowed.append(left // seen.calls_each if seen.requests else together)
         if self.max_cost is not None:
-            money = self.max_cost - self.spent
-            if seen.dearest is None:
+            money = self.max_cost - self.spent - self._promised[1]
+            if seen.dearest is None and bounds is not None:
+                allowed.append(_how_many(money, bounds))
+            elif seen.dearest is None:
                 allowed.append(1 if money > 0 else 0)
             elif seen.dearest > 0:
                 allowed.append(int(money / seen.dearest + 1e-9))  # three times 0.1 is 0.3
         return max(0, min(allowed)) if allowed else None
+
+
+def _how_many(money: float, bounds: Iterable[float | None]) -> int:
+    """How many of the first fit into `money`."""
+    count = 0
+    for bound in bounds:
+        if bound is None:
+            break
+        money -= bound
+        if money < -1e-9:
+            break
+        count += 1
+    return count
 
 
 def ask(model: Model, requests: Sequence[Request], *, store: Store, version: str, usage: Usage) -> list[Answer]:
@@ -152,24 +199,28 @@ def ask(model: Model, requests: Sequence[Request], *, store: Store, version: str
     answers = store.get(list(dict.fromkeys(keys)))
     missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in answers}
     kind = " ".join([model.name, *sorted({request.ability for request in missing.values()})])
-    for part in _affordable_parts(missing, kind, usage, store):
-        for finished in _answers(model, [missing[key] for key in part]):
+    for part in _affordable_parts(model, missing, kind, usage, store):
+        for finished in _answers(model, [missing[key] for key in part], ahead=usage.ahead):
             batch = {part[position]: answer for position, answer in finished.items()}
             store.put({key: answer for key, answer in batch.items() if answer.failure is None}, model=model.name)
             answers.update(batch)
             usage.share = len(answers) / len(set(keys))
             usage.paid(kind, batch.values())
             _check_price(model, batch.values(), usage)
+        if isinstance(model, Deferred) and usage.ahead:
+            later = [missing[key] for key in part if key not in answers]
+            usage.promise(kind, [model.dearest(request) for request in later])
     unanswered = missing.keys() - answers.keys()
-    if unanswered:
+    if unanswered and not (isinstance(model, Deferred) and usage.ahead):
         raise ACTError(f"{model.name} left {len(unanswered)} of {len(missing)} requests unanswered")
+    answers.update(dict.fromkeys(unanswered, _NOT_YET))
     usage.used(answers.values())
     return [answers[key] for key in keys]
 
 
-def _answers(model: Model, requests: Sequence[Request]) -> Iterator[dict[int, Answer]]:
+def _answers(model: Model, requests: Sequence[Request], *, ahead: bool) -> Iterator[dict[int, Answer]]:
     """What the model answers; a model that has requests in flight is told when nobody waits for them any more."""
-    answers = model.answer(requests)
+    answers = model.submit(requests) if ahead and isinstance(model, Deferred) else model.answer(requests)
     try:
         yield from answers
     finally:
@@ -177,11 +228,16 @@ def _answers(model: Model, requests: Sequence[Request]) -> Iterator[dict[int, An
             answers.close()
 
 
-def _affordable_parts(missing: Collection[str], kind: str, usage: Usage, store: Store) -> Iterator[list[str]]:
+def _affordable_parts(
+    model: Model, missing: Mapping[str, Request], kind: str, usage: Usage, store: Store
+) -> Iterator[list[str]]:
     left = iter(missing)
     remaining = len(missing)
     while remaining:
-        affordable = usage.affordable(kind)
+        affordable = usage.affordable(kind, _bounds(model, missing, remaining, usage))
+        if affordable == 0 and usage.ahead and usage.waiting:
+            usage.waiting += remaining  # what they cost is known when others have been answered
+            return
         if affordable == 0:
             limits = {"max_calls": usage.max_calls, "max_cost": usage.max_cost}
             said = " and ".join(f"{name}={limit}" for name, limit in limits.items() if limit is not None)
@@ -194,6 +250,22 @@ def _affordable_parts(missing: Collection[str], kind: str, usage: Usage, store: 
         yield part
 
 
+def _bounds(
+    model: Model, missing: Mapping[str, Request], remaining: int, usage: Usage
+) -> Iterator[float | None] | None:
+    """The most that each of the last `remaining` requests can cost, where all are submitted at once."""
+    if not isinstance(model, Deferred):
+        return None
+    last = islice(missing.values(), len(missing) - remaining, None)
+    if usage.max_cost is not None and model.dearest(next(iter(missing.values()))) is None:
+        raise ACTError(
+            f"max_cost={usage.max_cost} needs to know what a request by batch can cost before it is submitted, and "
+            f"for {model.name} the price is not known, or it shows images; give prices= (--price-in and --price-out), "
+            "or max_calls= instead"
+        )
+    return map(model.dearest, last)
+
+
 def _check_price(model: Model, answers: Collection[Answer], usage: Usage) -> None:
     if usage.max_cost is not None and any(answer.cost is None for answer in answers):
         raise ACTError(
@@ -202,10 +274,17 @@ def _check_price(model: Model, answers: Collection[Answer], usage: Usage) -> Non
         )
 
 
+_TEXTS_AN_IMAGE = 50
+"""Rows of text that take about as much memory as an image."""
+
+
 def rows_at_once(model: Model, task: Task) -> int:
     """
     How many rows to hand over at once. A model that has many requests in flight is idle at the end of each batch,
     until the last of them is answered, so it gets large ones; images take memory, so there are fewer of them.
     """
+    most = getattr(model, "rows_at_once", None)
+    if most is not None:  # it says how many itself
+        return max(1, int(most) // (_TEXTS_AN_IMAGE if task.image else 1))
     concurrency = int(getattr(model, "concurrency", 0))
     return max(64, concurrency * (8 if task.image else 128))

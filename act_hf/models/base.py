@@ -118,7 +118,8 @@ class Model(Protocol):
             and nothing else.
 
     A model that answers several requests at a time may say how many with an attribute `concurrency` (`int`): it is
-    then handed enough rows at once.
+    then handed enough rows at once. `rows_at_once` (`int`) says directly how many rows of text that are. A model whose
+    answers take hours is a [`Deferred`] too (act_hf/models/deferred.py).
     """
 
     @property

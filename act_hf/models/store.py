@@ -88,7 +88,9 @@ class Store:
             )
             try:
                 self._check_layout(connection)
-                _use_wal(connection, self.patience)
+                use_wal(connection, patience=self.patience)
+                # In WAL mode NORMAL survives a killed process; only a power cut can lose the last commits.
+                connection.execute("PRAGMA synchronous=NORMAL")
             except BaseException:
                 connection.close()
                 raise
@@ -184,20 +186,25 @@ class Store:
             self._connection = None
 
 
-def _use_wal(connection: sqlite3.Connection, patience: float) -> None:
+def use_wal(connection: sqlite3.Connection, *, patience: float) -> None:
+    """
+    Lets people read an SQLite file while somebody writes it.
+
+    Args:
+        connection (`sqlite3.Connection`): of the file, outside a transaction.
+        patience (`float`): seconds to wait for other processes that open the file.
+    """
     # The switch needs the file for itself, and SQLite waits for a lock but not for that: another process that opens
     # the new file at the same moment is reason to try again.
     deadline = time.monotonic() + patience
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
-            break
+            return
         except sqlite3.OperationalError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
-    # In WAL mode NORMAL survives a killed process; only a power cut can lose the last commits, never corrupt.
-    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def request_key(model: str, version: str, request: Request) -> str:

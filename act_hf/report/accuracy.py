@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,8 +14,11 @@ from act_hf import columns
 from act_hf.errors import ACTError
 from act_hf.estimate import (
     AccuracyEstimate,
+    Person,
     accuracy_by_group,
     estimate_accuracy,
+    krippendorff_alpha,
+    people,
     reviewer_error_rate,
     with_reviewer_error,
 )
@@ -26,7 +30,7 @@ from act_hf.sampling.waves import rows_gone
 
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from datasets import Dataset
     from numpy.typing import NDArray
@@ -65,15 +69,25 @@ def agreement_of(dataset: Dataset, estimate: AccuracyEstimate | None, labels: in
     """How far people agree, and what that does to an estimate that takes them to be right."""
     if columns.RESPONSES not in dataset.column_names:
         return None
-    given = ([answer["label"] for answer in answers or []] for answers in dataset[columns.RESPONSES][:])
-    pairs = [pair for answers in given for pair in combinations(answers, 2)]
+    given = [
+        {answer["annotator"]: answer["label"] for answer in answers or []} for answers in dataset[columns.RESPONSES][:]
+    ]
+    pairs = [pair for answers in given for pair in combinations(answers.values(), 2)]
     if not pairs:
         return None
     disagreeing = sum(one != other for one, other in pairs)
     rate = Share(*reviewer_error_rate(disagreeing, len(pairs), labels))
     told = estimate is not None and rate.value < 1 - 1 / labels
     corrected = with_reviewer_error(estimate, rate.value, labels) if estimate is not None and told else None
-    return Agreement(len(pairs), disagreeing, rate, corrected)
+    return Agreement(
+        len(pairs), disagreeing, rate, corrected, alpha=krippendorff_alpha(given), people=_numbered(given, labels)
+    )
+
+
+def _numbered(given: Sequence[Mapping[str, str]], labels: int) -> tuple[Person, ...]:
+    """A report may go further than the names of those who worked on it."""
+    busiest = sorted(people(given, labels), key=lambda person: -person.answers)
+    return tuple(dataclasses.replace(person, name=f"person {n}") for n, person in enumerate(busiest, 1))
 
 
 @dataclass(frozen=True)

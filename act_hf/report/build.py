@@ -10,7 +10,7 @@ import numpy as np
 
 from act_hf import columns
 from act_hf.errors import ACTError
-from act_hf.records import recorded_task, stage_records
+from act_hf.records import recorded_task, stage_records, unnamed
 from act_hf.report.accuracy import agreement_of, estimates_of, finding_of, review_of, truth_of
 from act_hf.report.critics import critics_of
 from act_hf.report.doubtful import doubtful_rows, short
@@ -99,7 +99,7 @@ def build_report(
         downstream=_downstream(downstream or ()),
         costs=tuple(_cost(record) for record in stage_records(dataset) if "usage" in record),
         task=task.to_dict(),
-        records=tuple(_unnamed(record) for record in stage_records(dataset)),
+        records=tuple(unnamed(record) for record in stage_records(dataset)),
         notes=(),
     )
     return dataclasses.replace(report, notes=tuple(notes_on(report)))
@@ -176,14 +176,6 @@ def _cost(record: Mapping[str, Any]) -> Cost:
         seconds=usage["seconds"],
         seconds_per_row=usage["seconds"] / max(1, rows),
     )
-
-
-def _unnamed(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A report is passed around; who reviewed is nobody else's business."""
-    named = record.get("annotators")
-    if record.get("simulated") or not isinstance(named, list):
-        return dict(record)
-    return {**record, "annotators": len(named)}
 
 
 def _failures(dataset: Dataset) -> list[tuple[str, int]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from act_hf.estimate import AccuracyEstimate, wilson
+from act_hf.estimate import AccuracyEstimate, Person, wilson
 from act_hf.files import written_whole
 
 
@@ -157,12 +157,16 @@ class Agreement:
         error_rate ([`Share`]): how often one of them is wrong; see [`act_hf.estimate.reviewer_error_rate`].
         estimate ([`AccuracyEstimate`], *optional*): corrected for that; none without an estimate, or where they agree
             no more than chance would.
+        alpha (`float`, *optional*): Krippendorff's α; none where everybody always gave the same label.
+        people (tuple of [`Person`]): by number of answers, with numbers for names.
     """
 
     pairs: int
     disagreeing: int
     error_rate: Share
     estimate: AccuracyEstimate | None
+    alpha: float | None
+    people: tuple[Person, ...]
 
 
 @dataclass(frozen=True)

@@ -56,8 +56,9 @@ def _agreement(report: Report) -> Iterable[str]:
     if agreement is None:
         return
     rate = agreement.error_rate
+    alpha = "" if agreement.alpha is None else f" (Krippendorff's α {agreement.alpha:.2f})"
     said = (
-        f"Of {agreement.pairs} pairs of answers to the same row {agreement.disagreeing} differ: if people err "
+        f"Of {agreement.pairs} pairs of answers to the same row {agreement.disagreeing} differ{alpha}: if people err "
         f"independently, one is wrong in {percent(rate.value)} of the rows ({interval(rate.low, rate.high)})."
     )
     if agreement.estimate is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from act_hf import columns
 from act_hf.errors import ACTError
+from act_hf.hub.address import HUB
 from act_hf.records import recorded_task
 from act_hf.review.responses import Response, merge_responses
 from act_hf.review.rows import ReviewRows, rows_to_review
@@ -17,6 +18,9 @@ from act_hf.review.rows import ReviewRows, rows_to_review
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+
+ARGILLA = "argilla:"
 
 
 @dataclass(frozen=True)
@@ -83,8 +87,9 @@ def find_place(where: str | Path | Place, **options: Any) -> Place:
     The place that `where` names.
 
     Args:
-        where (`str`, `Path` or [`Place`]): a `.csv` or `.jsonl` file to fill in ([`Table`]), or a place, which is
-            returned as it is.
+        where (`str`, `Path` or [`Place`]): a `.csv` or `.jsonl` file to fill in ([`Table`]), a `.sqlite` file for the
+            page in the browser ([`Page`]), `hf://user/name` for the page in a Space ([`HubPage`]), `argilla:NAME` or
+            `argilla:WORKSPACE/NAME` ([`Argilla`]), or a place, which is returned as it is.
         options: for the class of the place.
 
     Raises:
@@ -92,12 +97,27 @@ def find_place(where: str | Path | Place, **options: Any) -> Place:
     """
     if not isinstance(where, str | Path):
         return where
+    if str(where).startswith(ARGILLA):
+        from act_hf.review.argilla import Argilla
+
+        first, slash, rest = str(where).removeprefix(ARGILLA).partition("/")
+        return Argilla(rest, first, **options) if slash else Argilla(first, **options)
+    if str(where).startswith(HUB):
+        from act_hf.review.page.on_hub import HubPage
+
+        return HubPage(str(where), **options)
+    from act_hf.review.page.database import SUFFIX
+    from act_hf.review.page.place import Page
     from act_hf.review.table import FORMATS, Table
 
     if Path(where).suffix in FORMATS:
         return Table(where, **options)
+    if Path(where).suffix == SUFFIX:
+        return Page(where, **options)
     raise ACTError(
-        f"{str(where)!r} is no place to review: give a file ending in {' or '.join(FORMATS)} (a table to fill in)"
+        f"{str(where)!r} is no place to review: give a file ending in {' or '.join(FORMATS)} (a table to fill in), or "
+        f"in {SUFFIX} (a page in the browser), {HUB}user/name (the page in a Space), or {ARGILLA}WORKSPACE/NAME (an "
+        "Argilla server)"
     )
 
 
@@ -154,7 +174,14 @@ def pull_review(
     """
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review pull")
     found = find_place(place)
-    taken, notes = takeable(dataset, found)
+    pulled = found.pull(dataset)
+    if not pulled.responses:
+        raise ACTError(
+            "; ".join([f"review pull: nobody has answered in {found.name} yet; {found.how}", *pulled.notes])
+        )
+    taken, notes = takeable(dataset, pulled)
+    if not taken:
+        raise ACTError(f"review pull: no answer in {found.name} can be used: {'; '.join(notes)}")
     return merge_responses(
         dataset,
         taken,
@@ -165,31 +192,16 @@ def pull_review(
     )
 
 
-def takeable(dataset: Dataset, place: Place) -> tuple[list[Response], list[str]]:
-    """
-    The answers at `place` that belong to `dataset`, and a line for every kind that does not.
-
-    Raises:
-        ACTError: when there is no answer, or none belongs to the data set.
-    """
-    pulled = place.pull(dataset)
-    if not pulled.responses:
-        raise ACTError("; ".join([f"review pull: nobody has answered in {place.name} yet", *pulled.notes]))
+def takeable(dataset: Dataset, pulled: Pulled) -> tuple[list[Response], list[str]]:
+    """The answers that belong to `dataset`, and a line for every kind of thing that stays at the place."""
     plain = dataset.with_format(None)
     selected = {act_id for act_id, own in zip(plain[columns.ID][:], plain[columns.SELECTED][:], strict=True) if own}
-    own = [response for response in pulled.responses if response.act_id in selected]
-    if not own:
-        raise ACTError(
-            f"review pull: none of the {len(pulled.responses)} answers in {place.name} is for a selected row of this "
-            "data set; were they given for another one?"
-        )
     labels = set(recorded_task(dataset).labels)
-    taken = [response for response in own if response.label in labels]
-    unknown = Counter(response.label for response in own if response.label not in labels)
+    own = [response for response in pulled.responses if response.act_id in selected]
+    foreign = len(pulled.responses) - len(own)
     notes = list(pulled.notes)
-    if len(own) < len(pulled.responses):
-        notes.append(f"{len(pulled.responses) - len(own)} answers for rows that this data set did not select")
+    if foreign:
+        notes.append(f"{foreign} answers for rows that are not selected in this data set; given for another one?")
+    unknown = Counter(response.label for response in own if response.label not in labels)
     notes += [f"{count} answers {label[:80]!r}, which is no label of the task" for label, count in unknown.items()]
-    if not taken:
-        raise ACTError(f"review pull: no answer in {place.name} can be used: {'; '.join(notes)}")
-    return taken, notes
+    return [response for response in own if response.label in labels], notes

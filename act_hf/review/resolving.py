@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import TYPE_CHECKING
 
 from act_hf.errors import ACTError
+from act_hf.estimate.agreement import error_rates
 
 
 if TYPE_CHECKING:
@@ -14,36 +16,57 @@ if TYPE_CHECKING:
 MAJORITY, DAWID_SKENE = "majority", "dawid_skene"
 METHODS = (MAJORITY, DAWID_SKENE)
 
+_SAME = 1e-6
+"""Scores that differ by less are a tie: the fit is not more exact than that."""
 
-def resolve_answers(answers: Sequence[Mapping[str, str]], method: str = MAJORITY) -> list[str | None]:
+
+def resolve_answers(answers: Sequence[Mapping[str, str]], labels: int, method: str = MAJORITY) -> list[str | None]:
     """
     One label for each row.
 
-    `majority` takes the label that most people gave. `dawid_skene` weighs people by how often they are right, which is
-    estimated from all rows together (the one-coin form of Dawid and Skene 1979, as in Zhang et al. 2014: one error
-    rate a person; crowd-kit fits it). It never takes a label that nobody gave for the row.
+    `majority` takes the label that most people gave. `dawid_skene` is the one-coin model of Dawid and Skene (1979):
+    each person is wrong with a probability r of their own, with each wrong label as often, so that the most probable
+    label is the one with the largest sum of log((1 − r)(K − 1) / r) over those who gave it. The r come from the rows
+    that several people answered (see [`act_hf.estimate.people`]). How frequent a label is has no say, and people who
+    cannot be told apart count the same: two who disagree stay tied. (Fitted by expectation maximisation with the
+    labels' frequencies, as libraries do it, the model gives such ties to the more frequent label.)
 
     Args:
         answers (sequence of N mappings of annotator to label): everybody's answers for each row.
+        labels (`int`): K, at least 2.
         method (`str`, *optional*, defaults to `"majority"`): one of `METHODS`.
 
     Returns:
-        `list` of N `str` or `None`: `None` for a tie, or no answer.
+        `list` of N `str` or `None`: a label that somebody gave for the row; `None` for a tie, or no answer.
 
     Raises:
-        ACTError: for another method, or where `dawid_skene` needs a package that is not installed.
+        ACTError: for another method.
     """
     if method not in METHODS:
         raise ACTError(f"resolve={method!r}: answers are resolved by {' or '.join(METHODS)}")
     disputed = any(len(set(given.values())) > 1 for given in answers)
     if method == MAJORITY or not disputed:
         return [majority(given.values()) for given in answers]
-    return _by_reliability(answers)
+    weights = {who: _weight(rate, labels) for who, rate in error_rates(answers, labels).items()}
+    return [_weighed(given, weights) for given in answers]
 
 
 def majority(labels: Iterable[str]) -> str | None:
     """The label given most often, or `None` for a tie or no answer."""
     return _highest(Counter(labels))
+
+
+def _weighed(given: Mapping[str, str], weights: Mapping[str, float]) -> str | None:
+    score: dict[str, float] = {}
+    for who, label in given.items():
+        score[label] = score.get(label, 0.0) + weights.get(who, 1.0)
+    return _highest(score)
+
+
+def _weight(rate: float, labels: int) -> float:
+    """What a vote counts. Nobody is never wrong: a few hundred rows do not tell."""
+    rate = max(rate, 1e-3)
+    return math.log((1 - rate) * (labels - 1) / rate)
 
 
 def _highest(score: Mapping[str, float]) -> str | None:
@@ -52,25 +75,3 @@ def _highest(score: Mapping[str, float]) -> str | None:
     if not ranked or (len(ranked) > 1 and ranked[1][1] >= ranked[0][1] - _SAME):
         return None
     return ranked[0][0]
-
-
-_SAME = 1e-6
-"""Probabilities that differ by less are a tie: the fit is not more exact than that."""
-
-
-def _by_reliability(answers: Sequence[Mapping[str, str]]) -> list[str | None]:
-    try:
-        import pandas
-        from crowdkit.aggregation import OneCoinDawidSkene
-    except ModuleNotFoundError as error:
-        raise ACTError("resolve='dawid_skene' needs crowd-kit: pip install crowd-kit") from error
-
-    table = pandas.DataFrame(
-        [(row, who, label) for row, given in enumerate(answers) for who, label in given.items()],
-        columns=["task", "worker", "label"],
-    )
-    probs = OneCoinDawidSkene(n_iter=100).fit_predict_proba(table)
-    return [
-        _highest({label: float(probs.at[row, label]) for label in set(given.values())}) if given else None
-        for row, given in enumerate(answers)
-    ]

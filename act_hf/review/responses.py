@@ -65,7 +65,7 @@ def merge_responses(
         simulated (`bool`, *optional*, defaults to `False`): no person answered. Said wherever a result is shown.
         replace (`bool`, *optional*, defaults to `False`): lets people change an answer they gave before.
         resolve (`str`, *optional*): how several answers become one: `"majority"` (the label that most people gave) or
-            `"dawid_skene"` (people who agree with others count for more); see [`resolve_answers`]. A tie leaves the
+            `"dawid_skene"` (people who are right more often count for more); see [`resolve_answers`]. A tie leaves the
             row open. By default as the last time, and the majority at first.
         left (sequence of `str`): what was not taken and why, for the record.
 
@@ -91,7 +91,7 @@ def merge_responses(
         )
     ]
     method = resolve or _last_method(dataset)
-    human = resolve_answers([_labels(answers) for answers in merged], method)
+    human = resolve_answers([_labels(answers) for answers in merged], len(task.labels), method)
     values: dict[str, list[Any]] = {
         columns.HUMAN: [None if label is None else task.index(label) for label in human],
         columns.RESPONSES: [list(answers.values()) for answers in merged],

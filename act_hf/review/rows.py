@@ -9,7 +9,7 @@ import numpy as np
 
 from act_hf import columns
 from act_hf.errors import ACTError
-from act_hf.records import recorded_task
+from act_hf.records import recorded_task, stage_records
 
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from numpy.typing import NDArray
 
+    from act_hf.review.reach import Design
     from act_hf.task import Task
 
 
@@ -28,7 +29,8 @@ class ReviewRow:
 
     Args:
         act_id (`str`): the key under which its answer comes back.
-        shown (`dict` of `str` to value): the task's columns; images as `PIL.Image.Image`.
+        shown (`dict` of `str` to value): the task's columns; images as `PIL.Image.Image`, or [`Unreadable`] where the
+            file is broken.
         label (`str`, *optional*): the machine label; `None` where the row failed.
         label_prob (`float`, *optional*): the annotator's probability of it, in [0, 1].
         error_prob (`float`, *optional*): ε̂, in [0, 1]; `None` where no critic judged the row.
@@ -56,10 +58,19 @@ class ReviewRows:
     Args:
         dataset (`Dataset`): sampled rows.
         numbers (`list` of `int`): which of them, in the order in which people should see them.
+        whole (`Dataset`, *optional*): all rows, also those not drawn; `dataset` by default.
+
+    Attributes:
+        task ([`Task`]): what is labelled.
+        annotator (`str`, *optional*): the model that gave the machine labels.
+        dataset (`Dataset`): the rows with what is shown of them, and the records.
+        columns (`frozenset` of `str`): which of the columns that a row may lack are there.
     """
 
-    def __init__(self, dataset: Dataset, numbers: list[int]) -> None:
+    def __init__(self, dataset: Dataset, numbers: list[int], whole: Dataset | None = None) -> None:
+        self._whole = dataset if whole is None else whole
         self.task: Task = recorded_task(dataset)
+        self.annotator: str | None = stage_records(dataset, "annotate")[-1].get("model")
         optional = (
             columns.LABEL_PROBS,
             columns.ERROR_PROB,
@@ -70,8 +81,9 @@ class ReviewRows:
         )
         there = [name for name in optional if name in dataset.column_names]
         self.columns = frozenset(there)
-        wanted = dataset.with_format(None).select_columns([columns.ID, *self.task.columns, columns.LABEL, *there])
-        self._rows = wanted.select(numbers)
+        wanted = [columns.ID, *self.task.columns, columns.LABEL, *there]
+        self.dataset: Dataset = dataset.select_columns(wanted).select(numbers)
+        self._rows = columns.as_stored(self.dataset)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -86,18 +98,26 @@ class ReviewRows:
         ids: list[str] = self._rows[columns.ID][:]
         return ids
 
+    @property
+    def design(self) -> Design | None:
+        """How all rows of the data set were drawn, for estimates on the way; `None` where none can be made."""
+        from act_hf.review.reach import Design
+
+        try:
+            return Design.of(self._whole)
+        except ACTError:
+            return None
+
     def without(self, ids: set[str]) -> ReviewRows:
         """Those that are not in `ids`."""
-        kept = [number for number, act_id in enumerate(self.ids) if act_id not in ids]
-        other = object.__new__(ReviewRows)
-        other.task, other.columns, other._rows = self.task, self.columns, self._rows.select(kept)
-        return other
+        left = [number for number, act_id in enumerate(self.ids) if act_id not in ids]
+        return ReviewRows(self.dataset, left, self._whole)
 
     def _read(self, row: dict[str, Any]) -> ReviewRow:
         label, probs = row[columns.LABEL], row.get(columns.LABEL_PROBS)
         return ReviewRow(
             act_id=row[columns.ID],
-            shown={name: row[name] for name in self.task.columns},
+            shown=self.task.rows({name: [row[name]] for name in self.task.columns})[0],
             label=None if label is None else self.task.labels[label],
             label_prob=None if label is None or not probs else probs[label],
             error_prob=row.get(columns.ERROR_PROB),

@@ -98,7 +98,7 @@ class Table:
 
         Raises:
             ACTError: for a missing or broken file, a missing column, a row whose text was edited, one that the data
-                set does not have, an unknown label, or no answer at all.
+                set does not have, or an unknown label.
         """
         path = Path(self.path)
         task = recorded_task(dataset)
@@ -108,8 +108,6 @@ class Table:
         _check_once(lines, self.annotator, path)
         _check_unedited(dataset, lines, task, path)
         answered = [line for line in lines if _cell(line, columns.HUMAN)]
-        if not answered:
-            raise ACTError(f"{str(path)!r}: no answer in column {columns.HUMAN!r}; fill it in for at least one row")
         return Pulled([self._response(line, task) for line in answered])
 
     def _response(self, line: dict[str, Any], task: Task) -> Response:

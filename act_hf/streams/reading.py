@@ -27,7 +27,7 @@ def read_stream(source: str | Path, *, split: str | None = None) -> IterableData
 
     Args:
         source (`str` or `Path`): a folder of shards ([`annotate_stream`]) or from `save_to_disk`, a `.parquet`, `.csv`
-            or `.jsonl` file, or a Hub id (`user/name`, or `hf://user/name` where a folder has the same name).
+            or `.jsonl` file, or a Hub id as for [`read_dataset`].
         split (`str`, *optional*): which split, where there are several.
 
     Returns:
@@ -38,7 +38,9 @@ def read_stream(source: str | Path, *, split: str | None = None) -> IterableData
     """
     from datasets import load_dataset
 
-    from act_hf.files import HUB, has_sidecar, hub_name, hub_records, read_dataset
+    from act_hf.files import has_sidecar, hub_address, read_dataset
+    from act_hf.hub.address import HUB
+    from act_hf.hub.pulling import stream_from_hub
 
     path = Path(source)
     local = path.exists() and not str(source).startswith(HUB)
@@ -54,13 +56,7 @@ def read_stream(source: str | Path, *, split: str | None = None) -> IterableData
         if local:
             options = {"keep_default_na": False, "na_values": [""]} if path.suffix == ".csv" else {}
             return load_dataset(_BUILDERS[path.suffix], data_files=str(path), split="train", streaming=True, **options)
-        name = hub_name(str(source))
-        loaded = load_dataset(name, split=split, streaming=True)
-        if isinstance(loaded, dict):
-            if len(loaded) > 1:
-                raise ACTError(f"{str(source)!r} has the splits {', '.join(loaded)}; choose one with --split")
-            loaded = next(iter(loaded.values()))
-        return _with_records(loaded, hub_records(name))
+        return _with_records(*stream_from_hub(hub_address(str(source)), split=split))
     except ACTError:
         raise
     except Exception as error:  # each format and the Hub have errors of their own, and no common base

@@ -15,6 +15,7 @@ from act_hf.critics.critic import Critic, check_calibration, check_labels, criti
 from act_hf.errors import ACTError, one_line
 from act_hf.files import written_whole
 from act_hf.models.asking import Usage, rows_at_once
+from act_hf.models.deferred import Deferred
 from act_hf.priors import CALIBRATIONS, fit_prior
 from act_hf.records import joined_usage, record_of, recorded_task, stage_records
 from act_hf.streams.reading import read_stream
@@ -82,6 +83,7 @@ def annotate_stream(
     if calibration not in CALIBRATIONS:
         raise ACTError(f"calibration {calibration!r} is none of {', '.join(CALIBRATIONS)}")
     models, usage = models_of(model), Usage(max_calls, max_cost)
+    _check_answers_now(models)
     annotator, members = annotator_of(task, models, strategy, store, max_tokens=max_tokens, usage=usage)
     rows = batch_size or max(rows_at_once(one, task) for one in models)
     work = Work(
@@ -144,6 +146,7 @@ def criticize_stream(
     stream, types = _typed(source, "criticize")
     task = _claimed(stream, types, task)
     _check_streamed(strategy, calibration)
+    _check_answers_now([model])
     usage = Usage(max_calls, max_cost)
     critic = Critic(task, model, strategy, store, suffix=suffix, max_tokens=max_tokens, usage=usage)
     rows = batch_size or rows_at_once(model, task)
@@ -256,6 +259,15 @@ def _claimed(stream: IterableDataset, types: Features, task: Task | None) -> Tas
     task.check_features(types, stage="criticize")
     check_labels(task, columns.feature_names(types, columns.LABEL))
     return task
+
+
+def _check_answers_now(models: Sequence[Model]) -> None:
+    for model in models:
+        if isinstance(model, Deferred):
+            raise ACTError(
+                f"{model.name} answers by batch, hours after it was asked, and would have to be asked for all rows at "
+                "once, which a stream does not hold; leave out batch=True (--batch), or the stream (--stream)"
+            )
 
 
 def _check_streamed(strategy: str, calibration: str) -> None:

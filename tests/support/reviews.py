@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value
 
+from act_hf.records import add_record
 from act_hf.sampling import read_waves, sample
+from act_hf.task import Task
 
 
 KINDS = ("good", "useless", "adversarial")
@@ -49,3 +51,15 @@ def accuracy(dataset: Dataset) -> float:
     """Share of the rows whose label is right, the human one where there is one."""
     table = zip(dataset["act_human"][:], dataset["act_label"][:], dataset["gold"][:], strict=True)
     return float(np.mean([(label if human is None else human) == gold for human, label, gold in table]))
+
+
+TASK = Task(labels=("right", "other"), text="text")
+
+
+def reviewed(*, rows: int = 400, budget: int = 60, but: int = 0, mix: float = 0.3, seed: int = 0) -> Dataset:
+    """Rows with texts as people leave them: all but some of the rows drawn are answered."""
+    dataset = criticized("good", rows, 0.3, seed=seed)
+    texts = [f"row {number}" for number in range(rows)]
+    dataset = dataset.add_column("text", texts).add_column("act_id", [TASK.row_id({"text": text}) for text in texts])
+    drawn = sample(add_record(dataset, "annotate", task=TASK.to_dict()), budget=budget, mix=mix, seed=seed)
+    return answered(drawn, but=but)

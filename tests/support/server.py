@@ -189,15 +189,19 @@ class Server:
 
     async def start(self) -> None:
         app = web.Application(client_max_size=2**30)
-        app.router.add_post("/v1/chat/completions", self._chat)
-        app.router.add_post("/tokenize", self._tokenise)
-        app.router.add_post("/", self._generate)
-        app.router.add_get("/stats", self._stats)
+        self.routes(app)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self.port, backlog=1024)
         await site.start()
         self.port = self._runner.addresses[0][1]
+
+    def routes(self, app: web.Application) -> None:
+        app.router.add_post("/v1/chat/completions", self._chat)
+        app.router.add_post("/tokenize", self._tokenise)
+        app.router.add_post("/", self._generate)
+        app.router.add_get("/stats", self._stats)
+        app.router.add_get("/health", self._health)
 
     async def stop(self) -> None:
         assert self._runner is not None
@@ -207,6 +211,9 @@ class Server:
 
     async def _stats(self, request: web.Request) -> web.Response:
         return web.json_response(self.stats())
+
+    async def _health(self, request: web.Request) -> web.Response:
+        return web.Response()
 
     async def _tokenise(self, request: web.Request) -> web.Response:
         self.tokenised += 1

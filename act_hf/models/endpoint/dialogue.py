@@ -13,14 +13,15 @@ from act_hf.models.endpoint.choosing import alike, walk
 from act_hf.models.endpoint.forcing import scorable, score_reply, single_tokens
 from act_hf.models.endpoint.retry import Refused
 from act_hf.models.endpoint.tally import Tally
+from act_hf.models.local.encoding import has_image
 
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from act_hf.models.base import Answer, Message, Request, ScoreRequest
-    from act_hf.models.endpoint.choosing import Spread
-    from act_hf.models.endpoint.wire import Wire
+    from act_hf.models.endpoint.choosing import Spread, Step
+    from act_hf.models.endpoint.wire import Reply, Wire
 
 _ENDED = ("stop", "eos_token")
 """How servers say that the model came to its end, TGI the latter."""
@@ -35,7 +36,7 @@ async def answer_request(wire: Wire, request: Request) -> Answer:
     """
     tally = Tally()
     try:
-        messages = await wire_messages(request.messages, side=wire.endpoint.image_side)
+        messages = await _in_time(request.messages, side=wire.endpoint.image_side)
         if isinstance(request, ChatRequest):
             given = await _chat(wire, tally, messages, request)
         elif request.exact:
@@ -48,31 +49,34 @@ async def answer_request(wire: Wire, request: Request) -> Answer:
     return tally.answer(wire.prices, **given)
 
 
-async def wire_messages(messages: Sequence[Message], *, side: int) -> list[Message]:
+async def _in_time(messages: Sequence[Message], *, side: int) -> list[Message]:
+    if not has_image(messages):
+        return wire_messages(messages, side=side)
+    # In a thread: a large image takes long, and meanwhile other requests want to be sent.
+    return await asyncio.to_thread(wire_messages, messages, side=side)
+
+
+def wire_messages(messages: Sequence[Message], *, side: int) -> list[Message]:
     """
     The messages as OpenAI's chat API takes them: images as data URIs.
 
     Raises:
         Refused: for an image that cannot be read.
     """
-    return [{**message, "content": await _content(message["content"], side)} for message in messages]
+    return [{**message, "content": _content(message["content"], side)} for message in messages]
 
 
-async def _content(content: Any, side: int) -> Any:
-    if isinstance(content, str):
-        return content
-    parts = []
-    for part in content:
-        if part["type"] == "image":
-            try:
-                # In a thread: a large image takes long, and meanwhile other requests want to be sent.
-                uri = await asyncio.to_thread(data_uri, part["image"], side=side)
-            except ACTError as error:
-                raise Refused(str(error)) from None
-            parts.append({"type": "image_url", "image_url": {"url": uri}})
-        else:
-            parts.append(part)
-    return parts
+def _content(content: Any, side: int) -> Any:
+    return content if isinstance(content, str) else [_part(part, side) for part in content]
+
+
+def _part(part: Any, side: int) -> Any:
+    if part["type"] != "image":
+        return part
+    try:
+        return {"type": "image_url", "image_url": {"url": data_uri(part["image"], side=side)}}
+    except ACTError as error:
+        raise Refused(str(error)) from None
 
 
 async def _chat(wire: Wire, tally: Tally, messages: list[Message], request: ChatRequest) -> dict[str, Any]:
@@ -80,9 +84,14 @@ async def _chat(wire: Wire, tally: Tally, messages: list[Message], request: Chat
     reply = await wire.chat(
         tally, messages, max_tokens=request.max_tokens, body=body, temperature=wire.endpoint.temperature
     )
+    return {"text": text_of(reply)}
+
+
+def text_of(reply: Reply) -> str:
+    """What the model said. Raises [`Refused`] when it gave no text."""
     if reply.text is None:
         raise Refused(f"the model gave no text (it ended with {reply.finish!r})")
-    return {"text": reply.text}
+    return reply.text
 
 
 def holding_to(choices: Sequence[str], server: str) -> dict[str, Any]:
@@ -134,6 +143,11 @@ async def _choose(wire: Wire, tally: Tally, messages: list[Message], request: Sc
     elif spread.undecided and replies not in wire.ambiguous:
         wire.ambiguous.add(replies)  # the next rows are asked for the longer reply at once
         spread = await _spread(wire, tally, messages, replies, further=True)
+    return logprobs_of(spread, replies)
+
+
+def logprobs_of(spread: Spread, replies: Sequence[str]) -> tuple[float, ...]:
+    """The log-probabilities in a spread over `replies`. Raises [`Refused`] when none of them was listed."""
     if not spread.found:
         some = ", ".join(repr(reply) for reply in replies[:4]) + (", ..." if len(replies) > 4 else "")
         raise Refused(f"none of the replies {some} is among the most probable ones; these are {spread.instead}")
@@ -147,15 +161,24 @@ async def _spread(
     reply = await wire.chat(
         tally,
         messages,
-        # Tokens have at least a byte: after those that two replies share, the next one tells them apart. One more,
-        # since the first may be white space.
-        max_tokens=alike(replies) + 2 if further else 1,
+        max_tokens=telling_tokens(replies) if further else 1,
         body={},
         logprobs=True,
         top_logprobs=endpoint.listed,
         temperature=0.0,
     )
-    steps = wire.given(reply.steps)
+    return spread_of(wire.given(reply.steps), reply, replies)
+
+
+def telling_tokens(replies: Sequence[str]) -> int:
+    """How many tokens tell `replies` apart, however they are cut into tokens."""
+    # Tokens have at least a byte: after those that two replies share, the next one tells them apart. One more, since
+    # the first may be white space.
+    return alike(replies) + 2
+
+
+def spread_of(steps: Sequence[Step], reply: Reply, replies: Sequence[str]) -> Spread:
+    """How the steps of a reply spread over `replies`. Raises [`Refused`] when there are none."""
     if not steps:
         raise Refused("the model said nothing")
     return walk(steps, replies, ended=reply.finish in _ENDED)

@@ -241,12 +241,13 @@ class Endpoint:
         with _lock:
             # Connections and their loop are of one process. A forked one makes its own.
             if self._wire is None or self._wire.pid != os.getpid() or self._wire.loop.is_closed():
-                self._wire = Wire(self, self._secret())
+                self._wire = Wire(self, self.secret())
             if template and self._wire.prompt is None and self.server == "tgi" and self.tokenizer:
                 self._wire.prompt = chat_template(self.tokenizer)
             return self._wire
 
-    def _secret(self) -> str | None:
+    def secret(self) -> str | None:
+        """The token itself. Raises [`ACTError`] where it is named and not there."""
         if self.token == _LEFT_OUT:
             raise ACTError(
                 f"this copy of {self.model} comes out of a pickle, as in another process, and a token is in none; "

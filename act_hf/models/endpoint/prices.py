@@ -13,7 +13,9 @@ _SAMPLE = 1_000
 """Tokens priced to learn the price of a million: few, since some prices rise with the length of a prompt."""
 
 
-def price_of(model: str, *, provider: str | None = None, base_url: str | None = None) -> tuple[float, float] | None:
+def price_of(
+    model: str, *, provider: str | None = None, base_url: str | None = None, batch: bool = False
+) -> tuple[float, float] | None:
     """
     The price of `model`, as the package `genai-prices` had it when it was released.
 
@@ -21,25 +23,29 @@ def price_of(model: str, *, provider: str | None = None, base_url: str | None = 
         model (`str`): the model as the provider knows it.
         provider (`str`, *optional*): a Hugging Face provider.
         base_url (`str`, *optional*): a server's address, where it is no Hugging Face provider.
+        batch (`bool`, *optional*, defaults to `False`): the price by batch; the normal one where the package knows no
+            other.
 
     Returns:
         `tuple` of two `float`, *optional*: US dollars per million tokens read, and written. `None` for a server on an
         address that is nobody's, and where the package does not know the model.
     """
+    context: Any = {"processing": "batch"} if batch else None
     if base_url:
-        return _look_up(model, provider_api_url=base_url)
+        return _look_up(model, context, provider_api_url=base_url)
     if provider:
         # Hugging Face routes to the provider, and adds nothing to its prices.
-        return _look_up(model, provider_id=f"huggingface_{provider}") or _look_up(model, provider_id=provider)
+        routed = _look_up(model, context, provider_id=f"huggingface_{provider}")
+        return routed or _look_up(model, context, provider_id=provider)
     return None
 
 
-def _look_up(model: str, **place: Any) -> tuple[float, float] | None:
+def _look_up(model: str, context: Any, **place: Any) -> tuple[float, float] | None:
     from genai_prices import Usage, calc_price
 
     try:
-        read = calc_price(Usage(input_tokens=_SAMPLE, output_tokens=0), model, **place)
-        written = calc_price(Usage(input_tokens=0, output_tokens=_SAMPLE), model, **place)
+        read = calc_price(Usage(input_tokens=_SAMPLE, output_tokens=0), model, price_context=context, **place)
+        written = calc_price(Usage(input_tokens=0, output_tokens=_SAMPLE), model, price_context=context, **place)
     except (LookupError, ValueError):  # nobody's address, no such model, or one that is not priced by tokens
         return None
     address = place.get("provider_api_url")

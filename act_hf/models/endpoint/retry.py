@@ -121,19 +121,24 @@ async def persist(send: Callable[[], Awaitable[T]], *, attempts: int) -> T:
     except Again as problem:
         first: Again | None = problem
     # Only now, since a run of many requests that all succeed at once would pay for it with each.
-    import stamina
-
-    # stamina logs every repeat. Without a handler Python would print each of them; who configured logging sees them.
-    logging.getLogger("stamina").addHandler(_QUIET)
-    async for attempt in stamina.retry_context(
-        on=pause, attempts=attempts, timeout=None, wait_initial=1.0, wait_max=30.0, wait_jitter=1.0
-    ):
+    async for attempt in pauses(attempts):
         with attempt:
             if first is not None:
                 earlier, first = first, None
                 raise earlier
             return await send()
     raise AssertionError("the last attempt returns or raises")
+
+
+def pauses(attempts: int) -> Any:
+    """stamina's attempts, with growing pauses between them, as long as [`Again`] is raised."""
+    import stamina
+
+    # stamina logs every repeat. Without a handler Python would print each of them; who configured logging sees them.
+    logging.getLogger("stamina").addHandler(_QUIET)
+    return stamina.retry_context(
+        on=pause, attempts=attempts, timeout=None, wait_initial=1.0, wait_max=30.0, wait_jitter=1.0
+    )
 
 
 _QUIET = logging.NullHandler()

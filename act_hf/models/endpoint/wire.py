@@ -163,26 +163,9 @@ class Wire:
                 **options,
             )
 
-        reply = await self.ask(tally, send, self._read)
-        usage = _of(reply.body, "usage")
-        tally.meter(_of(usage, "prompt_tokens"), _of(usage, "completion_tokens"))
+        reply = await self.ask(tally, send, lambda completion: read_reply(completion, self._secret))
+        meter(tally, reply)
         return reply
-
-    def _read(self, completion: Any) -> Reply:
-        choices = _of(completion, "choices")
-        choice = choices[0] if isinstance(choices, list) and choices else None
-        message = _of(choice, "message")
-        if not isinstance(message, dict):
-            said = quote(message_in(completion), self._secret)
-            raise Again("the server sent a reply without a message" + (f": {said}" if said else ""))
-        text = message.get("content")
-        content = _of(_of(choice, "logprobs"), "content")
-        return Reply(
-            text=text if isinstance(text, str) else None,
-            finish=quote(str(_of(choice, "finish_reason")), self._secret),
-            steps=read_steps(content) if isinstance(content, list) else None,
-            body=completion,
-        )
 
     def given(self, logprobs: T | None) -> T:
         """
@@ -247,6 +230,35 @@ class Wire:
         """The server's address without the part that is OpenAI's."""
         address = (self.endpoint.base_url or "").rstrip("/")
         return address.removesuffix("/chat/completions").removesuffix("/v1").rstrip("/")
+
+
+def read_reply(completion: Any, secret: str | None) -> Reply:
+    """
+    What is in a chat completion. `secret` is cut out of whatever the server says.
+
+    Raises:
+        Again: when it is none.
+    """
+    choices = _of(completion, "choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = _of(choice, "message")
+    if not isinstance(message, dict):
+        said = quote(message_in(completion), secret)
+        raise Again("the server sent a reply without a message" + (f": {said}" if said else ""))
+    text = message.get("content")
+    content = _of(_of(choice, "logprobs"), "content")
+    return Reply(
+        text=text if isinstance(text, str) else None,
+        finish=quote(str(_of(choice, "finish_reason")), secret),
+        steps=read_steps(content) if isinstance(content, list) else None,
+        body=completion,
+    )
+
+
+def meter(tally: Tally, reply: Reply) -> None:
+    """Adds the tokens that the server says `reply` took."""
+    usage = _of(reply.body, "usage")
+    tally.meter(_of(usage, "prompt_tokens"), _of(usage, "completion_tokens"))
 
 
 def _of(value: Any, name: str) -> Any:

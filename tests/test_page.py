@@ -608,6 +608,7 @@ class TestRequests:
             ({"do": "label", "label": True}, "the page sent label as bool"),
             ({"do": "label", "label": "ham"}, "the page sent label as str"),
             ({"do": "label", "label": float("nan")}, "there is no label number nan"),
+            ({"do": "label", "label": 0, "name": "spam"}, "the labels are in another order"),
             ({"do": "label", "label": 0, "row": "r0"}, "the review file has no row 'r0'"),
             ({"do": "label", "label": 0, "seconds": "x"}, "the page sent seconds as str"),
             ({"do": "skip", "comment": "x" * 10_001}, "a comment has at most 10,000 characters, not 10,001"),
@@ -618,6 +619,12 @@ class TestRequests:
             request_ = {"person": "ann", "page": "tab", "key": "k", "row": "r0", "seconds": 1, **request_}
         assert message in Reviewing(database).ask(request_)["error"]
         assert events(path) == []
+
+    def test_half_an_emoji_does_not_cost_the_answer(self, path, dataset, ann):
+        ann.look()
+        ann.answer(1, comment="so\ud83d")
+        (comment,) = [one["comment"] for given in pull_review(dataset, path)["act_responses"] for one in given]
+        assert comment == "so\N{REPLACEMENT CHARACTER}"
 
     def test_seconds_are_bounded(self, path, database, ann):
         for seconds in (-5, 1e300):

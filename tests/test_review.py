@@ -154,6 +154,11 @@ class TestPush:
         answered(sheet)
         assert human(pull_table(drawn([text, "2 nice"], chosen=[True, True]), sheet)) == ["ham", "ham"]
 
+    def test_a_megabyte_of_numbers_is_a_text_at_once(self, sheet):
+        text = "1" * 1_000_000 + "x"
+        push_table(drawn([text], chosen=[True]), sheet)
+        assert text in sheet.read_text(encoding="utf-8-sig")
+
     def test_no_id_is_taken_for_a_number(self, sheet):
         """One in about 4,000 ids has no letter, or only an e in the middle: Excel saves 1.2E+19 for it."""
         ids = ["12345678901234567890", "1234567890e123456789", "12345678901234567abc"]
@@ -221,6 +226,12 @@ class TestPush:
         assert push_table(labelled, path, answered=True) == 1
         with pytest.raises(ACTError, match="all 4 rows have a human label; answered=True"):
             push_table(drawn(**{HUMAN: [0] * 6}), path)
+
+    def test_a_copy_drawn_after_the_other_was_answered_is_still_asked_for(self, path):
+        later = drawn(["a", "a"], chosen=[True, True], **{HUMAN: [1, None]})
+        assert push_table(later, path) == 1
+        answered(path, other="spam")
+        assert human(pull_table(later, path)) == ["spam", "spam"]
 
     def test_of_two_copies_the_more_doubtful_is_shown(self, path):
         push_table(drawn(["a", "a"], chosen=[True, True], **{ERROR_PROB: [0.1, 0.7], LABEL: [0, 1]}), path)

@@ -82,6 +82,9 @@ class Reviewing:
         number = asked.number("label") if labelled else None
         if number is not None and not (0 <= number < len(labels) and number == int(number)):
             raise ACTError(f"there is no label number {number}; load the page again")
+        # A page that was open when the review was served anew, with the labels in another order.
+        if number is not None and asked.text("name") not in ("", visible(labels[int(number)])):
+            raise ACTError("the labels are in another order since this page was opened; load it again")
         return Event(
             key=asked.text("key"),
             act_id=asked.text("row"),
@@ -157,7 +160,8 @@ class _Asked:
         value = self.values.get(name, "")
         if not isinstance(value, str):
             raise ACTError(f"the page sent {name} as {type(value).__name__}, not as text; load it again")
-        return value
+        # Half of an emoji, as a browser can send it, fits into no file.
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def number(self, name: str) -> float:
         value = self.values.get(name)

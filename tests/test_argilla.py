@@ -583,6 +583,15 @@ class TestReadAll:
         assert set(read) >= set(range(7)) - {gone}
         assert len(read) == len(set(read))
 
+    def test_records_without_an_order_are_read_again(self):
+        orders = [[0, 1, 2, 3, 4], [0, 1, 2, 1, 4], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]  # the second page repeats one
+
+        def page(start):
+            order = orders.pop(0)
+            return [Answered(number, str(number), ()) for number in order[start : start + 3]]
+
+        assert [record.id for record in read_all(page, size=3, begin=lambda: None)] == [0, 1, 2, 3, 4]
+
     def test_not_for_ever(self):
         with pytest.raises(ACTError, match="being deleted in Argilla while they are read"):
             self.pages(range(100), [[number] for number in range(50)])

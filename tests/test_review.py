@@ -25,10 +25,11 @@ from act_hf.columns import (
     column_features,
 )
 from act_hf.errors import ACTError
-from act_hf.records import add_record
+from act_hf.records import add_record, stage_records
 from act_hf.review.places import pull_review, push_review
 from act_hf.review.resolving import majority
 from act_hf.review.responses import Response, merge_responses
+from act_hf.review.rows import rows_to_review
 from act_hf.review.simulated import simulate_review
 from act_hf.review.table import ANNOTATOR, CHOICES, COMMENT, Table
 from act_hf.task import Task
@@ -541,6 +542,20 @@ class TestMerge:
         counts = [labels.count(name) for name in LABELS]
         alone = counts.count(max(counts)) == 1
         assert majority(labels) == (LABELS[int(np.argmax(counts))] if alone else None)
+
+
+class TestSeveral:
+    def test_how_answers_are_resolved_is_remembered_also_where_it_changes_no_label(self):
+        once = merge_responses(drawn(), [Response(act_id("ok"), "ann", "ham")], source="test")
+        weighed = merge_responses(once, [], source="test", resolve="dawid_skene")
+        assert stage_records(weighed, "review")[-1]["resolve"] == "dawid_skene"
+        later = merge_responses(weighed, [Response(act_id("ok"), "bob", "ham")], source="test")
+        assert stage_records(later, "review")[-1]["resolve"] == "dawid_skene"
+        assert merge_responses(later, [], source="test") is later
+
+    def test_a_critic_that_does_not_know(self):
+        rows = list(rows_to_review(drawn(**{ERROR_PROB: [float("nan"), 0.25, 0.5, 0.9, None, 0.1]})))
+        assert [row.error_prob for row in rows] == [None, None, 0.25, pytest.approx(0.1)]
 
 
 class TestEveryLineIsChecked:

@@ -85,7 +85,8 @@ def _review_file(source: str, file: Path | None, split: str | None) -> Path:
 def _beside(source: str) -> Path:
     path = Path(source)
     folder = path.parent if path.exists() else Path()  # what is on the Hub has no place beside it
-    return folder / f"{path.stem if path.is_file() else path.name}-review{SUFFIX}"
+    name = path.stem if path.is_file() else path.name.replace(":", "-")  # not a sign for a file on every system
+    return folder / f"{name}-review{SUFFIX}"
 
 
 def _wait(served: ServedPage) -> None:

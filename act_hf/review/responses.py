@@ -78,7 +78,7 @@ def merge_responses(
             row, or a changed answer without `replace`.
     """
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review")
-    dataset = dataset.with_format(None)
+    given_dataset, dataset = dataset, dataset.with_format(None)
     task = recorded_task(dataset)
     check_ids(dataset, [response.act_id for response in responses])
     for response in responses:
@@ -96,8 +96,9 @@ def merge_responses(
         columns.HUMAN: [None if label is None else task.index(label) for label in human],
         columns.RESPONSES: [list(answers.values()) for answers in merged],
     }
-    if all(name in dataset.column_names and dataset[name][:] == values[name] for name in values):
-        return dataset
+    same = all(name in dataset.column_names and dataset[name][:] == values[name] for name in values)
+    if same and method == _last_method(dataset):
+        return given_dataset
     reviewed = columns.add_columns(dataset, values, columns.column_features(task, values))
     return add_record(
         reviewed,

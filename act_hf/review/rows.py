@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -120,12 +121,17 @@ class ReviewRows:
             shown=self.task.rows({name: [row[name]] for name in self.task.columns})[0],
             label=None if label is None else self.task.labels[label],
             label_prob=None if label is None or not probs else probs[label],
-            error_prob=row.get(columns.ERROR_PROB),
+            error_prob=_known(row.get(columns.ERROR_PROB)),
             pi=row.get(columns.PI),
             wave=row.get(columns.WAVE) or 1,
             rationale=row.get(columns.RATIONALE) or None,
             critique=row.get(columns.CRITIQUE) or None,
         )
+
+
+def _known(number: float | None) -> float | None:
+    """A critic of one's own may write NaN for "I do not know"."""
+    return None if number is None or math.isnan(number) else number
 
 
 def rows_to_review(dataset: Dataset, *, wave: int | None = None, answered: bool = False) -> ReviewRows:

@@ -139,11 +139,15 @@ def _own_words(place: Place) -> list[str]:
 
 
 def _selected_rows(dataset: Dataset) -> list[dict[str, Any]]:
-    """The selected rows without their texts, one of each content."""
+    """The selected rows without their texts, one of each content: one that is open, where there is one."""
     there = [name for name in (columns.HUMAN, columns.RESPONSES) if name in dataset.column_names]
     wanted = dataset.select_columns([columns.ID, columns.SELECTED, columns.LABEL, *there])
     empty = {columns.HUMAN: None, columns.RESPONSES: None}
-    rows = {row[columns.ID]: {**empty, **row} for row in wanted if row[columns.SELECTED]}
+    rows: dict[str, dict[str, Any]] = {}
+    for row in wanted:
+        known = rows.get(row[columns.ID])
+        if row[columns.SELECTED] and (known is None or known[columns.HUMAN] is not None):
+            rows[row[columns.ID]] = {**empty, **row}
     return list(rows.values())
 
 

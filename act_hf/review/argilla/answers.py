@@ -70,7 +70,8 @@ def _read_once(page: Callable[[int], list[Answered]], size: int) -> list[Answere
             return None
         read += new[1:]
         more = len(new) == size
-    return read
+    # Records that came at the same moment have no order of their own: pages may repeat one, and leave out another.
+    return read if len({record.id for record in read}) == len(read) else None
 
 
 def pulled(records: Iterable[Answered], people: Mapping[str, str]) -> Pulled:

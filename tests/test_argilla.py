@@ -584,7 +584,8 @@ class TestReadAll:
         assert len(read) == len(set(read))
 
     def test_records_without_an_order_are_read_again(self):
-        orders = [[0, 1, 2, 3, 4], [0, 1, 2, 1, 4], [0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]  # the second page repeats one
+        orders = [[0, 1, 2, 3, 4]] * 6
+        orders[1] = [0, 1, 2, 1, 4]  # the second page repeats one
 
         def page(start):
             order = orders.pop(0)

@@ -691,6 +691,12 @@ class TestServing:
             assert "default-src 'self'" in answer.headers["content-security-policy"]
             assert page.url.partition("=")[2] not in answer.text
 
+    @pytest.mark.parametrize("foreign", ['seen={"a": 1}', "a[b]=1", "flag", "path=/x", 'x="un', "n\xe4=1"])
+    def test_cookies_of_other_programs_on_this_machine_lock_nobody_out(self, page, foreign):
+        entered = httpx.get(page.url).headers["set-cookie"].partition(";")[0]
+        for cookies in (f"{foreign}; {entered}", f"{entered}; {foreign}"):
+            assert httpx.get(page.url.partition("?")[0], headers={"cookie": cookies.encode()}).status_code == 200
+
     def test_other_sites_get_nothing(self, page):
         with httpx.Client(follow_redirects=True) as client:
             client.get(page.url)

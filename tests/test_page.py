@@ -610,6 +610,8 @@ class TestRequests:
             ({"do": "label", "label": float("nan")}, "there is no label number nan"),
             ({"do": "label", "label": 0, "row": "r0"}, "the review file has no row 'r0'"),
             ({"do": "label", "label": 0, "seconds": "x"}, "the page sent seconds as str"),
+            ({"do": "label", "label": 0, "key": ""}, "the page sent no key"),
+            ({"do": "undo", "key": ""}, "the page sent no key"),
             ({"do": "skip", "comment": "x" * 10_001}, "a comment has at most 10,000 characters, not 10,001"),
         ],
     )
@@ -618,6 +620,16 @@ class TestRequests:
             request_ = {"person": "ann", "page": "tab", "key": "k", "row": "r0", "seconds": 1, **request_}
         assert message in Reviewing(database).ask(request_)["error"]
         assert events(path) == []
+
+    @pytest.mark.parametrize(
+        ("sent", "kept"),
+        [("cut \ud83d", "cut \ufffd"), ("\ude00 cut", "\ufffd cut"), ("whole \U0001f600", "whole \U0001f600")],
+    )
+    def test_half_of_a_sign_loses_no_answer(self, path, dataset, ann, sent, kept):
+        """JavaScript counts an emoji as two, and may cut between them."""
+        ann.look()
+        ann.answer(0, sent)
+        assert [one["comment"] for given in pull_review(dataset, path)[RESPONSES] for one in given] == [kept]
 
     def test_seconds_are_bounded(self, path, database, ann):
         for seconds in (-5, 1e300):

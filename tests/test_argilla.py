@@ -849,6 +849,17 @@ class TestManners:
             Argilla("x", api_url=argilla_server.url, api_key="$sesame").progress()
         assert "sesame" not in str(caught.value)
 
+    @pytest.mark.parametrize("key", ["sesame\nsesame", "sesame sesame", "sesame\x00", "sesame…", "sésame"])
+    def test_a_key_that_cannot_be_one_is_not_repeated(self, key, monkeypatch):
+        for given, variable in ((key, ""), ("$MY_KEY", key.replace("\x00", "\x01"))):
+            monkeypatch.setenv("MY_KEY", variable)
+            with pytest.raises(ACTError, match="the Argilla API key has a blank, a line end or a sign") as caught:
+                Argilla("x", api_url="http://127.0.0.1:9", api_key=given).progress()
+            assert "same" not in str(caught.value)
+
+    def test_blanks_around_a_key_are_none_of_it(self, place, argilla_server, name):
+        push_review(drawn(["one"]), place(api_key=f" {argilla_server.owner_key}\n"))
+
     def test_the_key_is_nowhere(self, place, argilla_server, ann, owner, name, monkeypatch):
         monkeypatch.setenv("MY_KEY", argilla_server.owner_key)
         there = place(api_key="$MY_KEY")

@@ -139,7 +139,7 @@ class TestPush:
             """The rows, until the process dies."""
 
             def __init__(self, rows):
-                self.rows, self.task = rows, rows.task
+                self.rows, self.task, self.design = rows, rows.task, rows.design
 
             def without(self, ids):
                 return self
@@ -611,6 +611,8 @@ class TestRequests:
             ({"do": "label", "label": 0, "name": "spam"}, "the labels are in another order"),
             ({"do": "label", "label": 0, "row": "r0"}, "the review file has no row 'r0'"),
             ({"do": "label", "label": 0, "seconds": "x"}, "the page sent seconds as str"),
+            ({"do": "label", "label": 0, "key": ""}, "the page sent no key"),
+            ({"do": "undo", "key": ""}, "the page sent no key"),
             ({"do": "skip", "comment": "x" * 10_001}, "a comment has at most 10,000 characters, not 10,001"),
         ],
     )
@@ -620,11 +622,15 @@ class TestRequests:
         assert message in Reviewing(database).ask(request_)["error"]
         assert events(path) == []
 
-    def test_half_an_emoji_does_not_cost_the_answer(self, path, dataset, ann):
+    @pytest.mark.parametrize(
+        ("sent", "kept"),
+        [("cut \ud83d", "cut \ufffd"), ("\ude00 cut", "\ufffd cut"), ("whole \U0001f600", "whole \U0001f600")],
+    )
+    def test_half_of_a_sign_loses_no_answer(self, path, dataset, ann, sent, kept):
+        """JavaScript counts an emoji as two, and may cut between them."""
         ann.look()
-        ann.answer(1, comment="so\ud83d")
-        (comment,) = [one["comment"] for given in pull_review(dataset, path)["act_responses"] for one in given]
-        assert comment == "so\N{REPLACEMENT CHARACTER}"
+        ann.answer(0, sent)
+        assert [one["comment"] for given in pull_review(dataset, path)[RESPONSES] for one in given] == [kept]
 
     def test_seconds_are_bounded(self, path, database, ann):
         for seconds in (-5, 1e300):
@@ -697,6 +703,12 @@ class TestServing:
             assert "SameSite=Lax" in cookie
             assert "default-src 'self'" in answer.headers["content-security-policy"]
             assert page.url.partition("=")[2] not in answer.text
+
+    @pytest.mark.parametrize("foreign", ['seen={"a": 1}', "a[b]=1", "flag", "path=/x", 'x="un', "n\xe4=1"])
+    def test_cookies_of_other_programs_on_this_machine_lock_nobody_out(self, page, foreign):
+        entered = httpx.get(page.url).headers["set-cookie"].partition(";")[0]
+        for cookies in (f"{foreign}; {entered}", f"{entered}; {foreign}"):
+            assert httpx.get(page.url.partition("?")[0], headers={"cookie": cookies.encode()}).status_code == 200
 
     def test_other_sites_get_nothing(self, page):
         with httpx.Client(follow_redirects=True) as client:

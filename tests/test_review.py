@@ -31,6 +31,7 @@ from act_hf.review.resolving import majority
 from act_hf.review.responses import Response, merge_responses
 from act_hf.review.rows import rows_to_review
 from act_hf.review.simulated import simulate_review
+from act_hf.review.status import review_status
 from act_hf.review.table import ANNOTATOR, CHOICES, COMMENT, Table
 from act_hf.task import Task
 
@@ -228,12 +229,6 @@ class TestPush:
         with pytest.raises(ACTError, match="all 4 rows have a human label; answered=True"):
             push_table(drawn(**{HUMAN: [0] * 6}), path)
 
-    def test_a_copy_drawn_after_the_other_was_answered_is_still_asked_for(self, path):
-        later = drawn(["a", "a"], chosen=[True, True], **{HUMAN: [1, None]})
-        assert push_table(later, path) == 1
-        answered(path, other="spam")
-        assert human(pull_table(later, path)) == ["spam", "spam"]
-
     def test_of_two_copies_the_more_doubtful_is_shown(self, path):
         push_table(drawn(["a", "a"], chosen=[True, True], **{ERROR_PROB: [0.1, 0.7], LABEL: [0, 1]}), path)
         assert [(row[LABEL], float(row[ERROR_PROB])) for row in read(path)] == [("spam", 0.7)]
@@ -301,6 +296,20 @@ class TestPull:
         answered(path, **{"see you": "spam"})
         assert human(pull_table(everything, path)) == ["spam", "ham", "ham", "spam", "ham", "ham"]
 
+    def test_a_copy_that_a_further_wave_draws_gets_the_answers_given_before(self, path):
+        """It is not asked again, so that nothing else could give it a label."""
+        first = merge_responses(drawn(), [Response(act_id("see you"), "ann", "spam", "sure")], source="test")
+        later = [True, True, False, True, True, True]
+        second = first.remove_columns(SELECTED).add_column(SELECTED, later)
+        status = review_status(second)
+        assert (status.selected, status.answered) == (4, 1)
+        push_table(second, path)
+        assert "see you" not in [row["sms"] for row in read(path)]
+        answered(path)
+        both = pull_table(second, path)
+        assert human(both) == ["spam", "ham", None, "spam", "ham", "ham"]
+        assert both[RESPONSES][3] == both[RESPONSES][0]
+
     def test_partly_answered(self, path):
         push_table(drawn(), path)
         answered(path, other="", ok="spam")
@@ -328,6 +337,19 @@ class TestPull:
         assert [answers[0]["comment"] for answers in once[RESPONSES] if answers] == [None, None, None, "hard"]
         write(path, [{ID: row[ID], HUMAN: row[HUMAN]} for row in read(path)])
         assert pull_table(once, path).to_dict() == once.to_dict()
+
+    def test_a_comment_is_to_the_answer_that_it_came_with(self):
+        said = Response(act_id("ok"), "ann", "ham", "surely ham")
+        once = merge_responses(drawn(), [said], source="test")
+        changed = merge_responses(once, [Response(said.act_id, "ann", "spam")], source="test", replace=True)
+        assert changed[RESPONSES][5] == [{"annotator": "ann", "label": "spam", "comment": None}]
+
+    def test_the_way_of_resolving_is_kept_where_it_changes_no_label(self):
+        said = [Response(act_id("ok"), "ann", "ham")]
+        once = merge_responses(drawn(), said, source="test")
+        weighed = merge_responses(once, said, source="test", resolve="dawid_skene")
+        assert stage_records(weighed, "review")[-1]["resolve"] == "dawid_skene"
+        assert merge_responses(weighed, said, source="test").info.description == weighed.info.description
 
     def test_answers_are_still_there_after_another_push(self, path):
         push_table(drawn(), path)

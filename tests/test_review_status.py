@@ -120,11 +120,3 @@ class TestPeople:
         )
         status = review_status(add_record(dataset, "annotate", task=TASK.to_dict()))
         assert (status.selected, status.answered, status.corrected) == (1, 1, 1)
-
-    @pytest.mark.parametrize("human", [[1, None, None], [None, 1, None]])
-    def test_a_row_of_which_one_copy_is_open_is_open(self, human):
-        values = {ID: ["r1"] * 3, LABEL: [0] * 3, SELECTED: [True, True, False], HUMAN: human, PI: [0.5] * 3}
-        texts = reviewed().select(range(3)).select_columns(["text"])
-        dataset = add_columns(texts, values, column_features(TASK, values))
-        status = review_status(add_record(dataset, "annotate", task=TASK.to_dict()))
-        assert (status.selected, status.answered, status.left) == (1, 0, 1)

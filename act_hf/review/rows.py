@@ -198,7 +198,6 @@ def _answered(dataset: Dataset, chosen: NDArray[np.bool_]) -> set[str]:
     if columns.HUMAN not in dataset.column_names:
         return set()
     plain = dataset.with_format(None)
-    rows = list(zip(plain[columns.ID][:], plain[columns.HUMAN][:], chosen, strict=True))
-    # A copy that was drawn after the other was answered still waits for its label.
-    waiting = {act_id for act_id, label, own in rows if own and label is None}
-    return {act_id for act_id, label, own in rows if own and label is not None} - waiting
+    rows = zip(plain[columns.ID][:], plain[columns.HUMAN][:], chosen, strict=True)
+    # A copy that was drawn after the other was answered gets its answers at the next pull: nobody is asked again.
+    return {act_id for act_id, label, own in rows if own and label is not None}

@@ -145,8 +145,8 @@ def _selected_rows(dataset: Dataset) -> list[dict[str, Any]]:
     empty = {columns.HUMAN: None, columns.RESPONSES: None}
     rows: dict[str, dict[str, Any]] = {}
     for row in wanted:
-        known = rows.get(row[columns.ID])
-        if row[columns.SELECTED] and (known is None or known[columns.HUMAN] is not None):
+        # A copy that a further wave drew gets the answers of the first at the next pull.
+        if row[columns.SELECTED] and not rows.get(row[columns.ID], empty)[columns.RESPONSES]:
             rows[row[columns.ID]] = {**empty, **row}
     return list(rows.values())
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from paper.results import NAMED, Difference, SetResult
+from paper.sets import PROTOCOLS
 from paper.tables import waves_need
 
 
@@ -19,7 +20,10 @@ ADVICE = (
 def findings(results: list[SetResult]) -> str:
     """One item an answer; what was not measured is named."""
     parts = (_gaps, _named, _against_corrected, _collapse, _collapse_long, _waves)
-    return "\n".join(f"- {part(results)}" for part in parts)
+    missing = [name for name in PROTOCOLS if name not in {one.protocol.name for one in results}]
+    lines = [part(results) for part in parts]
+    lines += [f"**Not measured at all so far**: {', '.join(missing)}."] if missing else []
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _gaps(results: list[SetResult]) -> str:

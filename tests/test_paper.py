@@ -480,7 +480,7 @@ def test_a_page_of_what_there_is_so_far(tmp_path):
     one = write_cells(tmp_path, cells, **facts)
     made = tables([one])
     assert "9.50 (3.15 to 15.85) (act normalised)" in made["gaps"]
-    assert "Trained for longer" in made["findings"]
+    assert "Trained several times as long" in made["findings"]
     assert "Not measured: vqa_rad." in made["findings"]
     assert all(data.startswith(b"\x89PNG") for data in draw_figures([one]).values())
 

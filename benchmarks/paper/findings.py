@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from paper.results import NAMED, Difference, SetResult
+from paper.sets import PROTOCOLS
 from paper.tables import waves_need
 
 
@@ -18,8 +19,11 @@ ADVICE = (
 
 def findings(results: list[SetResult]) -> str:
     """One item an answer; what was not measured is named."""
-    parts = (_gaps, _named, _against_corrected, _collapse, _waves)
-    return "\n".join(f"- {part(results)}" for part in parts)
+    parts = (_gaps, _named, _against_corrected, _collapse, _collapse_long, _waves)
+    missing = [name for name in PROTOCOLS if name not in {one.protocol.name for one in results}]
+    lines = [part(results) for part in parts]
+    lines += [f"**Not measured at all so far**: {', '.join(missing)}."] if missing else []
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _gaps(results: list[SetResult]) -> str:
@@ -55,22 +59,26 @@ def _against_corrected(results: list[SetResult]) -> str:
 
 
 def _collapse(results: list[SetResult]) -> str:
+    return _collapsed(results, "The plain normalised loss", "")
+
+
+def _collapse_long(results: list[SetResult]) -> str:
+    return _collapsed(results, "Trained several times as long, it", ", long")
+
+
+def _collapsed(results: list[SetResult], who: str, suffix: str) -> str:
+    """Where the plain form is clearly below machine labels, and the non-negative one is not."""
+
+    def held(one: SetResult) -> float:
+        return one.mean(f"act normalised, non-negative{suffix}") - one.mean(f"machine{suffix}")
+
     return _sorted_by(
         results,
-        f"Trained for longer, the plain normalised loss ends {CLEAR:.0f} points or more below machine labels "
-        "and its non-negative form does not",
-        lambda one: one.difference("machine, long", "act normalised, long"),
-        lambda one, found: found.value >= CLEAR and _held(one),
-        lambda one, found: f"{one.protocol.name} ({-found.value:+.2f}; non-negative {_held_by(one):+.2f})",
+        f"{who} ends {CLEAR:.0f} points or more below machine labels and its non-negative form does not",
+        lambda one: one.difference(f"machine{suffix}", f"act normalised{suffix}"),
+        lambda one, found: found.value >= CLEAR and held(one) > -CLEAR,
+        lambda one, found: f"{one.protocol.name} ({-found.value:+.2f}; non-negative {held(one):+.2f})",
     )
-
-
-def _held_by(one: SetResult) -> float:
-    return one.mean("act normalised, non-negative, long") - one.mean("machine, long")
-
-
-def _held(one: SetResult) -> bool:
-    return _held_by(one) > -CLEAR
 
 
 def _waves(results: list[SetResult]) -> str:

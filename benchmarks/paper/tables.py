@@ -148,7 +148,7 @@ def waves_table(results: list[SetResult]) -> str:
         ]
         verdict = "yes" if needed <= 0.7 else "no"
         share = "more than was tried" if np.isinf(needed) else f"{100 * needed:.0f} %"
-        rows.append([one.protocol.name, *(f"{value:.2f}" for value in at), share, verdict])
+        rows.append([one.protocol.name, *("–" if np.isnan(value) else f"{value:.2f}" for value in at), share, verdict])
     header = [
         "set",
         "random",

@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from act_hf import columns
 from act_hf.errors import ACTError
 from act_hf.records import recorded_task, stage_records
@@ -16,6 +14,7 @@ from act_hf.records import recorded_task, stage_records
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     from datasets import Dataset
     from numpy.typing import NDArray
 
@@ -152,6 +151,8 @@ def rows_to_review(dataset: Dataset, *, wave: int | None = None, answered: bool 
     Raises:
         ACTError: for rows that were not sampled, a wave that was not drawn, or nothing to look at.
     """
+    import numpy as np
+
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review push")
     task = recorded_task(dataset)
     columns.require(dataset, task.columns, stage="review push")
@@ -173,6 +174,8 @@ def rows_to_review(dataset: Dataset, *, wave: int | None = None, answered: bool 
 
 
 def _in_wave(dataset: Dataset, wave: int) -> NDArray[np.bool_]:
+    import numpy as np
+
     drawn = columns.numbers(dataset, columns.WAVE) if columns.WAVE in dataset.column_names else np.ones(len(dataset))
     own: NDArray[np.bool_] = drawn == wave
     if not own.any():
@@ -183,6 +186,8 @@ def _in_wave(dataset: Dataset, wave: int) -> NDArray[np.bool_]:
 
 def _each_once(dataset: Dataset, numbers: NDArray[np.intp]) -> list[int]:
     """The most doubtful row of each content, the most doubtful first."""
+    import numpy as np
+
     plain = dataset.with_format(None)
     doubt = np.ones(len(dataset))
     if columns.ERROR_PROB in dataset.column_names:

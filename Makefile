@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart argilla test test-parts quality style bench paper paper-smoke clean
+.PHONY: quickstart argilla test test-parts quality style docs bench paper paper-smoke clean
 
 quickstart: $(READY)
 	$(BIN)/act-hf quickstart --out act_quickstart
@@ -31,6 +31,11 @@ quality: $(READY)
 style: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The documentation as a site. What is broken in it, a link or a name, ends the build.
+docs: $(READY)
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs build/docs
+	@echo "build/docs/index.html"
 
 # The claims that need nothing but this machine, measured: writes benchmarks/results/*.json. The others say what they need.
 BENCHES := scale kill local server quickstart mix collapse trainer_overhead stream store_workers

@@ -14,6 +14,7 @@ extensions = ["myst_parser", "links", "reference", "commands"]
 exclude_patterns = ["building"]
 nitpicky = True  # a name in a docstring that is nowhere in the reference fails the build
 myst_heading_anchors = 4
+smartquotes = False  # options begin with two hyphens
 toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example):$", re.MULTILINE)
 TITLES = {"Args": "Arguments", "Raises": "Errors"}
 ENTRY = re.compile(
-    r"^(?P<names>[\w*, ]+?)(?: \((?P<type>.+?)\))?: *(?P<text>(?:.*\n?)(?:(?: +.*)?\n?)*)", re.MULTILINE
+    
+)
+    r"^(?P<names>[\w*, ]+?)(?: \((?P<type>.+?)\))?[:.] *(?P<text>(?:.*\n?)(?:(?: +.*)?\n?)*)", re.MULTILINE
 )
 NAME = re.compile(r"\[`([\w.]+)`\]")
 
@@ -68,12 +70,12 @@ def _signature(value: Any) -> str:
     if inspect.isclass(value) and (issubclass(value, Exception) or getattr(value, "_is_protocol", False)):
         return ""  # nobody makes one by hand
     signature = inspect.signature(value)
-    parameters = [one.replace(annotation=one.empty) for one in signature.parameters.values()]
+    parameters = [one.replace(annotation=one.empty) for one in signature.parameters.values() if one.name != "self"]
     own = [one for one in parameters if one.name in vars(value).get("__annotations__", {})]
     if own and len(own) < len(parameters) and dataclasses.is_dataclass(value):
         parameters = [*own, inspect.Parameter("inherited", inspect.Parameter.VAR_KEYWORD)]
     kept = signature.replace(parameters=parameters, return_annotation=signature.empty)
-    return re.sub(r"<factory>|<[^<>]* at 0x[0-9a-f]+>", "...", str(kept)).replace("'", '"')
+    return re.sub(r"<factory>|<[^<>]* at 0x[0-9a-f]+>", "...", str(kept))
 
 
 def in_markdown(text: str) -> str:
@@ -86,9 +88,10 @@ def in_markdown(text: str) -> str:
 
 
 def _section(title: str, body: str) -> str:
-    if title in ("Args", "Attributes", "Raises"):
-        return ENTRY.sub(_item, body)
-    return body
+    if title == "Raises":
+        body = re.sub(r"^(\w+):", r"[`\1`]:", body, flags=re.MULTILINE)
+        return re.sub(r"^(?=\[`)", "- ", body, flags=re.MULTILINE)
+    return ENTRY.sub(_item, body) if title in ("Args", "Attributes") else body
 
 
 def _item(entry: re.Match[str]) -> str:

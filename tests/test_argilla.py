@@ -223,6 +223,11 @@ class TestWhatPeopleSee:
         push_review(drawn(["one"]), place())
         assert owner.records(name)[0]["suggestions"][0]["score"] == pytest.approx(0.1)
 
+    def test_a_probability_that_is_none_is_unknown(self, place, owner, name):
+        push_review(drawn(["one"], **{ERROR_PROB: [float("nan")], PI: [float("nan")]}), place())
+        (record,) = owner.records(name)
+        assert (record["metadata"], record["suggestions"][0]["score"]) == ({"wave": 1}, None)
+
     def test_without_a_critic(self, place, owner, name):
         push_review(drawn(["one"]).remove_columns([ERROR_PROB, CRITIQUE, PI]), place())
         (record,) = owner.records(name)

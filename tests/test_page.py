@@ -211,6 +211,16 @@ class TestPull:
         ann.answer(0)
         assert human(pull_review(pulled, path)) == ["ham", None, None, None]
 
+    def test_an_answer_taken_back_after_a_pull_counts_until_there_is_another(self, path, dataset, ann):
+        ann.look()
+        for label in (1, 2):
+            ann.answer(label)
+        once = pull_review(dataset, path)
+        ann.undo()
+        assert pull_review(once, path) is once
+        ann.answer(0)
+        assert human(pull_review(once, path)) == ["spam", "ham", None, None]
+
     def test_what_was_not_answered_is_said(self, path, dataset, ann):
         ann.look()
         ann.skip()

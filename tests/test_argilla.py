@@ -652,7 +652,9 @@ class TestWhoMay:
             one for one in owner.ask("GET", "me/workspaces")["items"] if one["name"] == argilla_server.workspace
         ]
         owner.ask("DELETE", f"workspaces/{workspace['id']}/users/{eve['id']}")
-        with pytest.raises(ACTError, match="2 answers by people who are not in the workspace any more; an owner's key gives"):
+        with pytest.raises(
+            ACTError, match="2 answers by people who are not in the workspace any more; an owner's key gives"
+        ):
             pull_review(before, as_admin)
         after = pull_review(before, place())
         assert [[answer["annotator"] for answer in given] for given in after[RESPONSES]] == [[eve["username"]]] * 2

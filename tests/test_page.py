@@ -211,6 +211,16 @@ class TestPull:
         ann.answer(0)
         assert human(pull_review(pulled, path)) == ["ham", None, None, None]
 
+    def test_an_answer_taken_back_after_a_pull_counts_until_there_is_another(self, path, dataset, ann):
+        ann.look()
+        for label in (1, 2):
+            ann.answer(label)
+        once = pull_review(dataset, path)
+        ann.undo()
+        assert pull_review(once, path) is once
+        ann.answer(0)
+        assert human(pull_review(once, path)) == ["spam", "ham", None, None]
+
     def test_what_was_not_answered_is_said(self, path, dataset, ann):
         ann.look()
         ann.skip()
@@ -395,12 +405,10 @@ class TestProgress:
         bob.answer(0)
         known = review_status(dataset, path)
         assert known.ties == 1
-        for _ in range(600):
-            ann.ask("next")
-            if ann.view["progress"]["accuracy"] == [known.reach.low, known.reach.high]:
-                break
+        # It is told less often where it takes longer, as on a busy machine: the test's own time limit is the only one.
+        while ann.view["progress"]["accuracy"] != [known.reach.low, known.reach.high]:
             time.sleep(0.05)
-        assert ann.view["progress"]["accuracy"] == [known.reach.low, known.reach.high]
+            ann.ask("next")
 
     def test_nothing_is_said_of_the_accuracy_where_rows_are_gone(self, path):
         push_review(reviewed(but=60).select(range(399)), path)
@@ -792,6 +800,11 @@ class TestCommand:
             assert "warning: without a token" in said
             assert f"act-hf review pull {tmp_path / 'drawn.parquet'} {beside} OUTPUT" in page.stop()
         assert beside.exists()
+
+    def test_nobody_else_reaches_this_machine_by_any_of_its_names(self, path, dataset):
+        push_review(dataset, path)
+        with served(path, "--port", 0, "--host", "localhost") as page:
+            assert "warning" not in page.stop() + "".join(page.said)
 
     def test_mistakes(self, tmp_path, path):
         assert "no review file" in refused("review", "page", path)

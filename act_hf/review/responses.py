@@ -78,7 +78,7 @@ def merge_responses(
             row, or a changed answer without `replace`.
     """
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review")
-    given_dataset, dataset = dataset, dataset.with_format(None)
+    as_given, dataset = dataset, dataset.with_format(None)
     task = recorded_task(dataset)
     check_ids(dataset, [response.act_id for response in responses])
     for response in responses:
@@ -97,7 +97,7 @@ def merge_responses(
     }
     same = all(name in dataset.column_names and dataset[name][:] == values[name] for name in values)
     if same and method == _last_method(dataset):  # the record keeps how the next answers are resolved
-        return given_dataset
+        return as_given
     reviewed = columns.add_columns(dataset, values, columns.column_features(task, values))
     return add_record(
         reviewed,

@@ -146,7 +146,8 @@ def _selected_rows(dataset: Dataset) -> list[dict[str, Any]]:
     rows: dict[str, dict[str, Any]] = {}
     for row in wanted:
         # A copy that a further wave drew gets the answers of the first at the next pull.
-        if row[columns.SELECTED] and not rows.get(row[columns.ID], empty)[columns.RESPONSES]:
+        known = rows.get(row[columns.ID], empty)
+        if row[columns.SELECTED] and known[columns.HUMAN] is None and not known[columns.RESPONSES]:
             rows[row[columns.ID]] = {**empty, **row}
     return list(rows.values())
 

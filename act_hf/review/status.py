@@ -139,7 +139,7 @@ def _own_words(place: Place) -> list[str]:
 
 
 def _selected_rows(dataset: Dataset) -> list[dict[str, Any]]:
-    """The selected rows without their texts, one of each content: one that is open, where there is one."""
+    """The selected rows without their texts, one of each content."""
     there = [name for name in (columns.HUMAN, columns.RESPONSES) if name in dataset.column_names]
     wanted = dataset.select_columns([columns.ID, columns.SELECTED, columns.LABEL, *there])
     empty = {columns.HUMAN: None, columns.RESPONSES: None}

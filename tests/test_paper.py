@@ -442,12 +442,14 @@ def test_differences_are_paired_by_seed(tmp_path):
     assert one.difference("human", "waves") is None
 
 
-def test_the_least_auroc_with_the_papers_gap(tmp_path):
+def test_the_auroc_from_which_on_the_gap_is_the_papers(tmp_path):
     arm = "act exponential, non-negative, simulated"
-    gaps = {0.6: 3.0, 0.8: 0.05, 0.9: 0.0}
+    gaps = {0.6: 0.0, 0.7: 3.0, 0.8: 0.05, 0.9: 0.0}
     cells = {("human", 1.0): [90.0, 80.0]}
     cells |= {(f"{arm} {auroc:.2f}", 1.0): [90 - gap, 80 - gap] for auroc, gap in gaps.items()}
     assert write_cells(tmp_path, cells).needed_auroc() == 0.8
+    cells[f"{arm} 0.95", 1.0] = [80.0, 70.0]
+    assert write_cells(tmp_path, cells).needed_auroc() is None
 
 
 def test_the_best_arm_and_the_curve(tmp_path):

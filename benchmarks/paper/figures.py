@@ -1,11 +1,13 @@
 """The figures of docs/results.md, from the cells."""
 
+import io
 from collections.abc import Callable
 
 import numpy as np
 from paper.arms import CURVE, SWEEP
 from paper.results import NAMED, SetResult
 from paper.tables import SHARES
+from PIL import Image
 
 from act_hf.report.plots import COLOURS, GREY, MARKERS, new_figure, png
 
@@ -171,5 +173,11 @@ FIGURES = {"gaps": gaps, "curves": curves, "collapse": collapse, "waves": waves,
 
 
 def figures(results: list[SetResult]) -> dict[str, bytes]:
-    """PNGs by name."""
-    return {name: png(draw(results)) for name, draw in FIGURES.items()}
+    """PNGs by name, in few colours: ten panels stay small."""
+    return {name: _few_colours(png(draw(results))) for name, draw in FIGURES.items()}
+
+
+def _few_colours(data: bytes) -> bytes:
+    made = io.BytesIO()
+    Image.open(io.BytesIO(data)).convert("RGB").quantize(128).save(made, "PNG", optimize=True)
+    return made.getvalue()

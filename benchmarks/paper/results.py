@@ -88,12 +88,14 @@ class SetResult:
         return Difference(value, float(low), float(high), rows=True)
 
     def needed_auroc(self, arm: str = NAMED) -> float | None:
-        """The least AUROC of a simulated critic with which the arm's gap is within the paper's, if there is one."""
-        for auroc in SWEEP:
+        """The AUROC of a simulated critic from which on the arm's gap is within the paper's, if there is one."""
+        needed = None
+        for auroc in reversed(SWEEP):
             gap = self.sweep_gap(auroc, arm)
-            if gap is not None and gap <= self.protocol.paper.gap:
-                return auroc
-        return None
+            if gap is not None and gap > self.protocol.paper.gap:
+                break
+            needed = needed if gap is None else auroc
+        return needed
 
     def sweep_gap(self, auroc: float, arm: str = NAMED) -> float | None:
         found = self.difference("human", f"{arm}, simulated {auroc:.2f}")

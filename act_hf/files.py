@@ -61,7 +61,7 @@ def _move(new: Path, path: Path, *, aside: Path) -> None:
     try:
         if new.is_dir() and path.is_dir():
             path.rename(aside)
-        new.rename(path)
+        new.replace(path)  # rename() would refuse a file that is there, on Windows
     except BaseException:
         if aside.exists() and not path.exists():
             aside.rename(path)

@@ -32,11 +32,13 @@ CDI_ROUNDS, CDI_BURN_IN, CDI_REFIT, CDI_MIX = 2000, 50, 100, 0.1
 """As its authors' code has them."""
 
 
-def cdi_selection(confidence: np.ndarray, wrong: np.ndarray, budget: int, seed: int) -> np.ndarray:
+def cdi_selection(
+    confidence: np.ndarray, wrong: np.ndarray, budget: int, seed: int, *, refit: int = CDI_REFIT
+) -> np.ndarray:
     """
     The rows that confidence-driven inference asks people about: a pass over the rows in random order, each drawn with
     π = clip((1 − m)·b·u/mean(u) + m·b, 0, 1), u the root of the squared error that XGBoost predicts from the
-    confidence, fitted again after every 100 labels; it stops at the budget.
+    confidence, fitted again after every `refit` labels; it stops at the budget.
     """
     import xgboost
 
@@ -45,12 +47,12 @@ def cdi_selection(confidence: np.ndarray, wrong: np.ndarray, budget: int, seed: 
     selected = np.zeros(confidence.size, dtype=bool)
     burn_in = min(CDI_BURN_IN, budget)
     selected[order[:burn_in]] = True
-    scored, unsure = -CDI_REFIT, np.ones(confidence.size)
+    scored, unsure = -refit, np.ones(confidence.size)
     for row in order[burn_in:]:
         count = int(selected.sum())
         if count >= budget:
             break
-        if count - scored >= CDI_REFIT:
+        if count - scored >= refit:
             known = xgboost.DMatrix(confidence[selected, None], wrong[selected].astype(float))
             model = xgboost.train(CDI, known, CDI_ROUNDS)
             unsure = np.sqrt(np.clip(model.predict(xgboost.DMatrix(confidence[:, None])), 0, None))

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
 import os
+import signal
 
 
 # Before anything imports torch: two test runs on one machine must not fight over its cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+
+# What is started in the background (`make test &`) ignores Ctrl-C, and so does all that it starts: also the processes
+# in which tests press it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -45,6 +45,7 @@ from act_hf.task import Task
 
 LABELS = ("good", "bad", "odd")
 TASK = Task(labels=LABELS, text="review", instruction="Is it a good review?", language="English")
+PASSWORD = secrets.token_urlsafe(12)
 NASTY = (
     '<script>window.ran=1</script> <img src=x onerror="window.ran=2"> **bold** [a](javascript:window.ran=3) $x^2$ '
     "<b>b</b> &lt; &amp; </details> www.example.com\n\n# head\n```mermaid\ngraph\n``` | a |"
@@ -222,6 +223,11 @@ class TestWhatPeopleSee:
     def test_without_probabilities_the_score_is_what_the_critic_leaves(self, place, owner, name):
         push_review(drawn(["one"]), place())
         assert owner.records(name)[0]["suggestions"][0]["score"] == pytest.approx(0.1)
+
+    def test_a_probability_that_is_none_is_unknown(self, place, owner, name):
+        push_review(drawn(["one"], **{ERROR_PROB: [float("nan")], PI: [float("nan")]}), place())
+        (record,) = owner.records(name)
+        assert (record["metadata"], record["suggestions"][0]["score"]) == ({"wave": 1}, None)
 
     def test_without_a_critic(self, place, owner, name):
         push_review(drawn(["one"]).remove_columns([ERROR_PROB, CRITIQUE, PI]), place())
@@ -583,6 +589,16 @@ class TestReadAll:
         assert set(read) >= set(range(7)) - {gone}
         assert len(read) == len(set(read))
 
+    def test_records_without_an_order_are_read_again(self):
+        orders = [[0, 1, 2, 3, 4]] * 6
+        orders[1] = [0, 1, 2, 1, 4]  # the second page repeats one
+
+        def page(start):
+            order = orders.pop(0)
+            return [Answered(number, str(number), ()) for number in order[start : start + 3]]
+
+        assert [record.id for record in read_all(page, size=3, begin=lambda: None)] == [0, 1, 2, 3, 4]
+
     def test_not_for_ever(self):
         with pytest.raises(ACTError, match="being deleted in Argilla while they are read"):
             self.pages(range(100), [[number] for number in range(50)])
@@ -625,6 +641,35 @@ class TestWhoMay:
         back = pull_review(drawn(["one"]), place(api_key=admin["api_key"]))
         assert back[RESPONSES][0][0]["annotator"] == anns_name
         owner.ask("DELETE", f"users/{admin['id']}")
+
+    def test_who_has_left_the_workspace_is_not_counted_as_another_person(self, place, argilla_server, owner, name):
+        ada, eve = (
+            owner.ask(
+                "POST",
+                "users",
+                json={"first_name": who, "username": f"{who}-{name}", "password": PASSWORD, "role": role},
+            )
+            for who, role in (("ada", "admin"), ("eve", "annotator"))
+        )
+        dataset = drawn(["one", "two"])
+        push_review(dataset, place(assign=[ada["username"], eve["username"]]))
+        one, two = owner.records(name)
+        Rest(owner.url, eve["api_key"]).answer(one["id"], "odd")
+        as_admin = place(api_key=ada["api_key"])
+        before = pull_review(dataset, as_admin)
+        Rest(owner.url, eve["api_key"]).answer(two["id"], "bad")
+        (workspace,) = [
+            one for one in owner.ask("GET", "me/workspaces")["items"] if one["name"] == argilla_server.workspace
+        ]
+        owner.ask("DELETE", f"workspaces/{workspace['id']}/users/{eve['id']}")
+        with pytest.raises(
+            ACTError, match="2 answers by people who are not in the workspace any more; an owner's key gives"
+        ):
+            pull_review(before, as_admin)
+        after = pull_review(before, place())
+        assert [[answer["annotator"] for answer in given] for given in after[RESPONSES]] == [[eve["username"]]] * 2
+        for user in (ada, eve):
+            owner.ask("DELETE", f"users/{user['id']}")
 
     def test_people_are_let_in(self, place, owner, name):
         about = {"first_name": "eve", "username": f"eve-{name}", "password": secrets.token_urlsafe(12)}
@@ -838,6 +883,17 @@ class TestManners:
         with pytest.raises(ACTError, match="in an environment variable of that name") as caught:
             Argilla("x", api_url=argilla_server.url, api_key="$sesame").progress()
         assert "sesame" not in str(caught.value)
+
+    @pytest.mark.parametrize("key", ["sesame\nsesame", "sesame sesame", "sesame\x00", "sesame…", "sésame"])
+    def test_a_key_that_cannot_be_one_is_not_repeated(self, key, monkeypatch):
+        for given, variable in ((key, ""), ("$MY_KEY", key.replace("\x00", "\x01"))):
+            monkeypatch.setenv("MY_KEY", variable)
+            with pytest.raises(ACTError, match="the Argilla API key has a blank, a line end or a sign") as caught:
+                Argilla("x", api_url="http://127.0.0.1:9", api_key=given).progress()
+            assert "same" not in str(caught.value)
+
+    def test_blanks_around_a_key_are_none_of_it(self, place, argilla_server, name):
+        push_review(drawn(["one"]), place(api_key=f" {argilla_server.owner_key}\n"))
 
     def test_the_key_is_nowhere(self, place, argilla_server, ann, owner, name, monkeypatch):
         monkeypatch.setenv("MY_KEY", argilla_server.owner_key)

@@ -464,7 +464,7 @@ class TestReviewFile:
 
     def test_no_answer_at_all(self, here):
         said = self.pull(here, lambda row: row | {HUMAN: " "})
-        assert said == "act-hf: 'sheet.csv': no answer in column 'act_human'; fill it in for at least one row"
+        assert said == "act-hf: review pull: nobody has answered in table sheet.csv yet; fill in act_human"
 
     @pytest.mark.parametrize("column", [ID, HUMAN])
     def test_a_column_that_was_removed(self, here, column):

@@ -363,7 +363,7 @@ class TestHelp:
         epilogs = {c.callback.__name__: c.epilog for c in app.registered_commands}
         epilogs |= {f"review {c.name}": c.epilog for c in review.registered_commands}
         arguments = shlex.split(epilogs[command].removeprefix("Example: act-hf "))
-        if command != "quickstart":
+        if command not in ("quickstart", "review argilla"):  # these need no data, and would start
             assert f"no file or folder '{self.first_input(arguments, command)}'" in refused(*arguments)
 
     def first_input(self, arguments, command):

@@ -25,11 +25,13 @@ from act_hf.columns import (
     column_features,
 )
 from act_hf.errors import ACTError
-from act_hf.records import add_record
+from act_hf.records import add_record, stage_records
 from act_hf.review.places import pull_review, push_review
 from act_hf.review.resolving import majority
 from act_hf.review.responses import Response, merge_responses
+from act_hf.review.rows import rows_to_review
 from act_hf.review.simulated import simulate_review
+from act_hf.review.status import review_status
 from act_hf.review.table import ANNOTATOR, CHOICES, COMMENT, Table
 from act_hf.task import Task
 
@@ -153,6 +155,11 @@ class TestPush:
         assert sorted(row["sms"] for row in read(sheet)) == sorted([f"'{text}", "2 nice"])
         answered(sheet)
         assert human(pull_table(drawn([text, "2 nice"], chosen=[True, True]), sheet)) == ["ham", "ham"]
+
+    def test_a_megabyte_of_numbers_is_a_text_at_once(self, sheet):
+        text = "1" * 1_000_000 + "x"
+        push_table(drawn([text], chosen=[True]), sheet)
+        assert text in sheet.read_text(encoding="utf-8-sig")
 
     def test_no_id_is_taken_for_a_number(self, sheet):
         """One in about 4,000 ids has no letter, or only an e in the middle: Excel saves 1.2E+19 for it."""
@@ -289,6 +296,20 @@ class TestPull:
         answered(path, **{"see you": "spam"})
         assert human(pull_table(everything, path)) == ["spam", "ham", "ham", "spam", "ham", "ham"]
 
+    def test_a_copy_that_a_further_wave_draws_gets_the_answers_given_before(self, path):
+        """It is not asked again, so that nothing else could give it a label."""
+        first = merge_responses(drawn(), [Response(act_id("see you"), "ann", "spam", "sure")], source="test")
+        later = [True, True, False, True, True, True]
+        second = first.remove_columns(SELECTED).add_column(SELECTED, later)
+        status = review_status(second)
+        assert (status.selected, status.answered) == (4, 1)
+        push_table(second, path)
+        assert "see you" not in [row["sms"] for row in read(path)]
+        answered(path)
+        both = pull_table(second, path)
+        assert human(both) == ["spam", "ham", None, "spam", "ham", "ham"]
+        assert both[RESPONSES][3] == both[RESPONSES][0]
+
     def test_partly_answered(self, path):
         push_table(drawn(), path)
         answered(path, other="", ok="spam")
@@ -305,9 +326,7 @@ class TestPull:
         push_table(drawn(), path)
         answered(path)
         once = pull_table(drawn(), path)
-        twice = pull_table(once, path)
-        assert twice.to_dict() == once.to_dict()
-        assert twice.info.description == once.info.description
+        assert pull_table(once, path) is once
 
     def test_comments(self, path):
         push_table(drawn(), path)
@@ -316,6 +335,19 @@ class TestPull:
         assert [answers[0]["comment"] for answers in once[RESPONSES] if answers] == [None, None, None, "hard"]
         write(path, [{ID: row[ID], HUMAN: row[HUMAN]} for row in read(path)])
         assert pull_table(once, path).to_dict() == once.to_dict()
+
+    def test_a_comment_is_to_the_answer_that_it_came_with(self):
+        said = Response(act_id("ok"), "ann", "ham", "surely ham")
+        once = merge_responses(drawn(), [said], source="test")
+        changed = merge_responses(once, [Response(said.act_id, "ann", "spam")], source="test", replace=True)
+        assert changed[RESPONSES][5] == [{"annotator": "ann", "label": "spam", "comment": None}]
+
+    def test_the_way_of_resolving_is_kept_where_it_changes_no_label(self):
+        said = [Response(act_id("ok"), "ann", "ham")]
+        once = merge_responses(drawn(), said, source="test")
+        weighed = merge_responses(once, said, source="test", resolve="dawid_skene")
+        assert stage_records(weighed, "review")[-1]["resolve"] == "dawid_skene"
+        assert merge_responses(weighed, said, source="test").info.description == weighed.info.description
 
     def test_answers_are_still_there_after_another_push(self, path):
         push_table(drawn(), path)
@@ -530,6 +562,20 @@ class TestMerge:
         counts = [labels.count(name) for name in LABELS]
         alone = counts.count(max(counts)) == 1
         assert majority(labels) == (LABELS[int(np.argmax(counts))] if alone else None)
+
+
+class TestSeveral:
+    def test_how_answers_are_resolved_is_remembered_also_where_it_changes_no_label(self):
+        once = merge_responses(drawn(), [Response(act_id("ok"), "ann", "ham")], source="test")
+        weighed = merge_responses(once, [], source="test", resolve="dawid_skene")
+        assert stage_records(weighed, "review")[-1]["resolve"] == "dawid_skene"
+        later = merge_responses(weighed, [Response(act_id("ok"), "bob", "ham")], source="test")
+        assert stage_records(later, "review")[-1]["resolve"] == "dawid_skene"
+        assert merge_responses(later, [], source="test") is later
+
+    def test_a_critic_that_does_not_know(self):
+        rows = list(rows_to_review(drawn(**{ERROR_PROB: [float("nan"), 0.25, 0.5, 0.9, None, 0.1]})))
+        assert [row.error_prob for row in rows] == [None, None, 0.25, pytest.approx(0.1)]
 
 
 class TestEveryLineIsChecked:

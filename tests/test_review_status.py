@@ -113,8 +113,9 @@ class TestPeople:
         dataset, _ = self.merged()
         assert review_status(dataset, Desk()).notes == ["2 drafts", "ann is at lunch"]
 
-    def test_a_row_that_was_drawn_twice_counts_once(self):
-        values = {ID: ["r1"] * 3, LABEL: [0] * 3, SELECTED: [True, True, False], HUMAN: [1, 1, None], PI: [0.5] * 3}
+    @pytest.mark.parametrize("human", [[1, 1, None], [1, None, None], [None, 1, None]])
+    def test_a_row_that_was_drawn_twice_counts_once(self, human):
+        values = {ID: ["r1"] * 3, LABEL: [0] * 3, SELECTED: [True, True, False], HUMAN: human, PI: [0.5] * 3}
         dataset = add_columns(
             reviewed().select(range(3)).select_columns(["text"]), values, column_features(TASK, values)
         )

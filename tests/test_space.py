@@ -290,6 +290,17 @@ class TestRefused:
         with pytest.raises(ACTError, match=r"line 1 of 'answers/by-hand\.jsonl' of .* is no answer: it was changed"):
             review.pull(drawn())
 
+    def test_answers_for_rows_that_are_gone_are_told(self, review, tmp_path):
+        review.push(drawn())
+        with review.space(tmp_path) as space:
+            space.answer(1)
+        (known,) = review.kept
+        gone = {**known, "key": "of another row", "act_id": "0" * 16}
+        review.hub.put(review.id, {"answers/earlier.jsonl": written([gone]).encode()})
+        told = stage_records(review.pull(drawn()), "review")[-1]
+        assert told["responses"] == 1
+        assert told["left"] == [f"1 answers, skips and undos for rows that are not in hf://{review.id} any more"]
+
 
 class TestPlace:
     def test_it_is_found_by_its_address(self):

@@ -583,6 +583,22 @@ class TestMistakes:
         with pytest.raises(ACTError, match=r"annotate: this is a stream .* annotate_stream"):
             annotate(source(), TASK, model(), store="s")
 
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_a_folder_is_not_criticized_into_itself(self, overwrite):
+        labelled()
+        before = read_dataset("labelled")[:]
+        for given in ("labelled", read_stream("labelled")):
+            with pytest.raises(ACTError, match="'labelled' is what is read; give another folder"):
+                criticize_stream(given, model(), "labelled", store="s", overwrite=overwrite)
+        assert read_dataset("labelled")[:] == before
+
+    def test_a_folder_is_sampled_into_itself_whole(self):
+        labelled()
+        criticize_stream("labelled", model(), "doubted", store="s")
+        sample_stream("doubted", "doubted", budget=10, failures="skip", overwrite=True)
+        assert sum(read_dataset("doubted")["act_selected"][:]) == 10
+        assert read_dataset("doubted")["t"][:] == read_dataset("labelled")["t"][:]
+
     def test_labels_of_another_task(self):
         labelled()
         with pytest.raises(ACTError, match="but the task has"):

@@ -52,14 +52,14 @@ def page(
     Every answer is on disk before the next row is shown. Stop with Ctrl-C at any time: the same command goes on.
     Nothing leaves this machine. Several people can answer at once, under their names.
     """
-    from act_hf.review.page.serving import LOOPBACK, serve_page
+    from act_hf.review.page.serving import LOOPBACKS, serve_page
 
     path = _review_file(source, file, split)
     with serve_page(path, annotator=annotator, per_row=per_row, host=host, port=port, token=not no_token) as served:
         say(f"review {path} at {served.url}")
         if no_token:
             say("warning: without a token, everybody who reaches this port reads the rows and answers")
-        elif host != LOOPBACK:
+        elif host not in LOOPBACKS:
             say("warning: others can reach this; the token goes through the network unencrypted")
         say("Ctrl-C stops it")
         _wait(served)
@@ -85,7 +85,8 @@ def _review_file(source: str, file: Path | None, split: str | None) -> Path:
 def _beside(source: str) -> Path:
     path = Path(source)
     folder = path.parent if path.exists() else Path()  # what is on the Hub has no place beside it
-    return folder / f"{path.stem if path.is_file() else path.name}-review{SUFFIX}"
+    name = path.stem if path.is_file() else path.name.replace(":", "-")  # not a sign for a file on every system
+    return folder / f"{name}-review{SUFFIX}"
 
 
 def _wait(served: ServedPage) -> None:

@@ -75,7 +75,8 @@ def pull(
         bool | None,
         typer.Option(
             "--replace/--keep",
-            help="Whether an answer that a person changed since the last pull counts. Default: not in a table.",
+            help="An answer changed since the last pull replaces the earlier one, or is an error. Default: an error "
+            "in a table, else replaced.",
         ),
     ] = None,
     resolve: Annotated[

@@ -7,7 +7,6 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from act_hf.errors import ACTError
-from act_hf.estimate.agreement import error_rates
 
 
 if TYPE_CHECKING:
@@ -47,6 +46,8 @@ def resolve_answers(answers: Sequence[Mapping[str, str]], labels: int, method: s
     disputed = any(len(set(given.values())) > 1 for given in answers)
     if method == MAJORITY or not disputed:
         return [majority(given.values()) for given in answers]
+    from act_hf.estimate.agreement import error_rates
+
     weights = {who: _weight(rate, labels) for who, rate in error_rates(answers, labels).items()}
     return [_weighed(given, weights) for given in answers]
 

@@ -55,8 +55,8 @@ def merge_responses(
     The data set with `responses` in `act_responses`, and `act_human` resolved from all of them.
 
     Rows with the same content share an `act_id`: the answer goes to each of them that was selected, and to no other,
-    so that `act_pi` stays the probability with which a row has a human label. Nothing is changed unless everything is
-    in order.
+    so that `act_pi` stays the probability with which a row has a human label; one that a further wave draws gets the
+    answers that were given before. Nothing is changed unless everything is in order.
 
     Args:
         dataset (`Dataset`): sampled rows; answers that they have already are kept.
@@ -78,17 +78,16 @@ def merge_responses(
             row, or a changed answer without `replace`.
     """
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review")
-    dataset = dataset.with_format(None)
+    as_given, dataset = dataset, dataset.with_format(None)
     task = recorded_task(dataset)
     check_ids(dataset, [response.act_id for response in responses])
     for response in responses:
         task.index(response.label)
     given = _by_row(responses)
+    earlier = _shared(dataset, _earlier(dataset, task))
     merged = [
-        _with(earlier, given.get(act_id, {}) if selected else {}, act_id, replace=replace)
-        for act_id, selected, earlier in zip(
-            dataset[columns.ID][:], dataset[columns.SELECTED][:], _earlier(dataset, task), strict=True
-        )
+        _with(known, given.get(act_id, {}) if selected else {}, act_id, replace=replace)
+        for act_id, selected, known in zip(dataset[columns.ID][:], dataset[columns.SELECTED][:], earlier, strict=True)
     ]
     method = resolve or _last_method(dataset)
     human = resolve_answers([_labels(answers) for answers in merged], len(task.labels), method)
@@ -96,8 +95,9 @@ def merge_responses(
         columns.HUMAN: [None if label is None else task.index(label) for label in human],
         columns.RESPONSES: [list(answers.values()) for answers in merged],
     }
-    if all(name in dataset.column_names and dataset[name][:] == values[name] for name in values):
-        return dataset
+    same = all(name in dataset.column_names and dataset[name][:] == values[name] for name in values)
+    if same and method == _last_method(dataset):  # the record keeps how the next answers are resolved
+        return as_given
     reviewed = columns.add_columns(dataset, values, columns.column_features(task, values))
     return add_record(
         reviewed,
@@ -163,6 +163,16 @@ def _earlier(dataset: Dataset, task: Task) -> list[dict[str, Answer]]:
     ]
 
 
+def _shared(dataset: Dataset, earlier: list[dict[str, Answer]]) -> list[dict[str, Answer]]:
+    """A row that was drawn has the answers of its copies that were, too: a wave may draw one after they were given."""
+    rows = list(zip(dataset[columns.ID][:], dataset[columns.SELECTED][:], earlier, strict=True))
+    known: dict[str, dict[str, Answer]] = defaultdict(dict)
+    for act_id, selected, own in rows:
+        if selected:
+            known[act_id] |= own
+    return [known[act_id] | own if selected else own for act_id, selected, own in rows]
+
+
 def _somebody(label: int | None, task: Task) -> list[dict[str, str]]:
     return [] if label is None else [{"annotator": "unknown", "label": task.labels[label]}]
 
@@ -182,8 +192,9 @@ def _with(
                 f"review: {annotator!r} answered {before['label']!r} for {act_id} before and {answer['label']!r} now; "
                 "pass replace=True (--replace) to change the answer"
             )
-        # A file without a column of comments says nothing against the comment that was there.
-        merged[annotator] = answer if answer["comment"] else {**answer, "comment": before["comment"]}
+        # A file without a column of comments says nothing against the comment that was there, to the same answer.
+        same = before["label"] == answer["label"]
+        merged[annotator] = {**answer, "comment": answer["comment"] or (before["comment"] if same else None)}
     return merged
 
 

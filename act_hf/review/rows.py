@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from act_hf import columns
 from act_hf.errors import ACTError
@@ -15,6 +14,7 @@ from act_hf.records import recorded_task, stage_records
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
     from datasets import Dataset
     from numpy.typing import NDArray
 
@@ -120,12 +120,17 @@ class ReviewRows:
             shown=self.task.rows({name: [row[name]] for name in self.task.columns})[0],
             label=None if label is None else self.task.labels[label],
             label_prob=None if label is None or not probs else probs[label],
-            error_prob=row.get(columns.ERROR_PROB),
+            error_prob=_known(row.get(columns.ERROR_PROB)),
             pi=row.get(columns.PI),
             wave=row.get(columns.WAVE) or 1,
             rationale=row.get(columns.RATIONALE) or None,
             critique=row.get(columns.CRITIQUE) or None,
         )
+
+
+def _known(number: float | None) -> float | None:
+    """A critic of one's own may write NaN for "I do not know"."""
+    return None if number is None or math.isnan(number) else number
 
 
 def rows_to_review(dataset: Dataset, *, wave: int | None = None, answered: bool = False) -> ReviewRows:
@@ -146,6 +151,8 @@ def rows_to_review(dataset: Dataset, *, wave: int | None = None, answered: bool 
     Raises:
         ACTError: for rows that were not sampled, a wave that was not drawn, or nothing to look at.
     """
+    import numpy as np
+
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review push")
     task = recorded_task(dataset)
     columns.require(dataset, task.columns, stage="review push")
@@ -167,6 +174,8 @@ def rows_to_review(dataset: Dataset, *, wave: int | None = None, answered: bool 
 
 
 def _in_wave(dataset: Dataset, wave: int) -> NDArray[np.bool_]:
+    import numpy as np
+
     drawn = columns.numbers(dataset, columns.WAVE) if columns.WAVE in dataset.column_names else np.ones(len(dataset))
     own: NDArray[np.bool_] = drawn == wave
     if not own.any():
@@ -177,6 +186,8 @@ def _in_wave(dataset: Dataset, wave: int) -> NDArray[np.bool_]:
 
 def _each_once(dataset: Dataset, numbers: NDArray[np.intp]) -> list[int]:
     """The most doubtful row of each content, the most doubtful first."""
+    import numpy as np
+
     plain = dataset.with_format(None)
     doubt = np.ones(len(dataset))
     if columns.ERROR_PROB in dataset.column_names:
@@ -193,4 +204,5 @@ def _answered(dataset: Dataset, chosen: NDArray[np.bool_]) -> set[str]:
         return set()
     plain = dataset.with_format(None)
     rows = zip(plain[columns.ID][:], plain[columns.HUMAN][:], chosen, strict=True)
+    # A copy that was drawn after the other was answered gets its answers at the next pull: nobody is asked again.
     return {act_id for act_id, label, own in rows if own and label is not None}

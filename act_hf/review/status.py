@@ -143,7 +143,12 @@ def _selected_rows(dataset: Dataset) -> list[dict[str, Any]]:
     there = [name for name in (columns.HUMAN, columns.RESPONSES) if name in dataset.column_names]
     wanted = dataset.select_columns([columns.ID, columns.SELECTED, columns.LABEL, *there])
     empty = {columns.HUMAN: None, columns.RESPONSES: None}
-    rows = {row[columns.ID]: {**empty, **row} for row in wanted if row[columns.SELECTED]}
+    rows: dict[str, dict[str, Any]] = {}
+    for row in wanted:
+        # A copy that a further wave drew gets the answers of the first at the next pull.
+        known = rows.get(row[columns.ID], empty)
+        if row[columns.SELECTED] and known[columns.HUMAN] is None and not known[columns.RESPONSES]:
+            rows[row[columns.ID]] = {**empty, **row}
     return list(rows.values())
 
 

@@ -31,7 +31,8 @@ COMMENT = "act_comment"
 FORMATS = (".csv", ".jsonl")
 
 # A spreadsheet takes this for a number, a date or a time, and saves another one: an id 12345e67 comes back as 1.2E+71.
-_NUMBER = re.compile(r"[\d.,:/%e +-]*\d[\d.,:/%e +-]*", re.IGNORECASE | re.ASCII)
+# The digit is looked for ahead: between two repeats of the same signs, a long text of numbers takes quadratic time.
+_NUMBER = re.compile(r"(?=\D*\d)[\d.,:/%e +-]+", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)

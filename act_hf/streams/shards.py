@@ -131,10 +131,29 @@ def write_manifest(folder: Path, features: Features, records: Sequence[Any], row
 
 def finished_shards(folder: Path) -> int | None:
     """How many shards a finished folder has, or had; `None` for one that is not finished."""
+    shards = _manifest(folder).get("shards")
+    return len(shards) if isinstance(shards, list) else None
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    """What `act.json` says; nothing where it cannot be read, and is to be written anew."""
     try:
-        return len(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["shards"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        kept = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
+
+
+def check_not_source(folder: Path, records: Sequence[Any]) -> None:
+    """
+    Raises [`ACTError`] where a finished folder holds the rows that are to be read: to write to it would cost them.
+
+    Args:
+        folder (`Path`): where the shards of a stage are to go.
+        records (sequence of `dict`): of the rows that it reads. What it writes has one more.
+    """
+    if records and _manifest(folder).get("records") == list(records):
+        raise ACTError(f"{str(folder)!r} is what is read; give another folder for what is written")
 
 
 def is_shards(path: Path) -> bool:

@@ -19,7 +19,15 @@ from act_hf.models.deferred import Deferred
 from act_hf.priors import CALIBRATIONS, fit_prior
 from act_hf.records import joined_usage, record_of, recorded_task, stage_records
 from act_hf.streams.reading import read_stream
-from act_hf.streams.shards import MANIFEST, open_shards, read_footer, shard_path, shard_writer, write_manifest
+from act_hf.streams.shards import (
+    MANIFEST,
+    check_not_source,
+    open_shards,
+    read_footer,
+    shard_path,
+    shard_writer,
+    write_manifest,
+)
 from act_hf.streams.writing import Work, held, write_shards
 
 
@@ -158,6 +166,7 @@ def criticize_stream(
     work = Work(stream, types, critic, reads, critic.features, rows, usage, title, bool(task.image))
     facts = criticize_facts(model, strategy, calibration, suffix)
     run = _run_of(work, "criticize", {**facts, "task": task.to_dict()}, critic.longest_reply, rows_per_shard)
+    check_not_source(Path(folder), stage_records(stream))
     with held(Path(folder), overwrite=overwrite):
         priors = _priors(work, Path(folder), calibration, fitted)
         critic.prior = priors[0] if priors else None

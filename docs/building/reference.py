@@ -30,9 +30,7 @@ if TYPE_CHECKING:
 
 SECTION = re.compile(r"^(Args|Attributes|Returns|Yields|Raises|Example):$", re.MULTILINE)
 TITLES = {"Args": "Arguments", "Raises": "Errors"}
-ENTRY = re.compile(
-    r"^(?P<names>[\w*, ]+?)(?: \((?P<type>.+?)\))?[:.] *(?P<text>(?:.*\n?)(?:(?: +.*)?\n?)*)", re.MULTILINE
-)
+ENTRY = re.compile(r"^(?P<names>[\w*, ]+?)(?: \((?P<type>.+?)\))?[:.] *(?P<text>.*(?:\n(?: .*)?$)*)", re.MULTILINE)
 NAME = re.compile(r"\[`([\w.]+)`\]")
 
 

@@ -70,7 +70,8 @@ def _read_once(page: Callable[[int], list[Answered]], size: int) -> list[Answere
             return None
         read += new[1:]
         more = len(new) == size
-    return read
+    # Records that came at the same moment have no order of their own: pages may repeat one, and leave out another.
+    return read if len({record.id for record in read}) == len(read) else None
 
 
 def pulled(records: Iterable[Answered], people: Mapping[str, str]) -> Pulled:
@@ -79,7 +80,8 @@ def pulled(records: Iterable[Answered], people: Mapping[str, str]) -> Pulled:
 
     Args:
         records (iterable of [`Answered`]): each once.
-        people (mapping of `str` to `str`): names by the ids of users; the id itself where the name is unknown.
+        people (mapping of `str` to `str`): names by the ids of users. Answers of others are left: under another
+            name, somebody whose answers were pulled before would count as two people.
     """
     taken: list[Response] = []
     left: Counter[str] = Counter()
@@ -102,6 +104,8 @@ def _read(response: Any, act_id: str, people: Mapping[str, str]) -> tuple[Respon
     label, comment = (values.get(name, {}).get("value") for name in (LABEL, COMMENT))
     if not isinstance(label, str):
         return None, "submitted without a label"
-    who = str(response.user_id)
+    who = people.get(str(response.user_id))
+    if who is None:
+        return None, "answers by people who are not in the workspace any more; an owner's key gives their names"
     said = comment.strip() if isinstance(comment, str) else ""
-    return Response(act_id, people.get(who, who), label, said or None), ""
+    return Response(act_id, who, label, said or None), ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +44,14 @@ def record_of(row: ReviewRow, task: Task, *, agent: str | None) -> argilla.Recor
     import argilla as rg
 
     known = {ERROR_PROB: row.error_prob, PI: row.pi, WAVE: row.wave}
+    known = {name: value for name, value in known.items() if value is not None and not math.isnan(value)}
     suggestions = []
     if row.label is not None:
         suggestions = [rg.Suggestion(LABEL, row.label, score=_score(row), agent=agent, type="model")]
     return rg.Record(
         id=row.act_id,
         fields=_fields(row, task),
-        metadata={name: value for name, value in known.items() if value is not None},
+        metadata=known,
         suggestions=suggestions,
     )
 
@@ -113,9 +115,10 @@ def _reference(sign: str) -> str:
 
 def _score(row: ReviewRow) -> float | None:
     """How sure the machine label is: by who gave it, else by who doubted it."""
-    if row.label_prob is not None:
-        return round(row.label_prob, 4)
-    return None if row.error_prob is None else round(1 - row.error_prob, 4)
+    sure = row.label_prob
+    if sure is None and row.error_prob is not None:
+        sure = 1 - row.error_prob
+    return None if sure is None or math.isnan(sure) else round(sure, 4)
 
 
 def agent_of(model: str | None) -> str | None:

@@ -64,17 +64,27 @@ def secret(key: str | None) -> str:
             `"$ARGILLA_API_KEY"`.
 
     Raises:
-        ACTError: where there is none.
+        ACTError: where there is none, or what cannot be one.
     """
-    given = key or f"${KEY}"
+    given = (key or f"${KEY}").strip()
     if not given.startswith("$"):
-        return given
+        return _checked(given)
     found = os.environ.get(given[1:], "").strip()
     if not found:
         # Only our own name is repeated: another one may be a key that was given by mistake.
         variable = f"the environment variable {KEY}" if given == f"${KEY}" else "an environment variable of that name"
         raise ACTError(f"there is no Argilla API key in {variable}; copy it there from 'My settings' in Argilla")
-    return found
+    return _checked(found)
+
+
+def _checked(key: str) -> str:
+    """A header takes no other signs, and who refuses them there repeats the key in the message."""
+    if not all("!" <= sign <= "~" for sign in key):
+        raise ACTError(
+            "the Argilla API key has a blank, a line end or a sign that no key has; copy it again, alone, from "
+            "'My settings' in Argilla"
+        )
+    return key
 
 
 @contextmanager

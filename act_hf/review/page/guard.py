@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -75,11 +74,9 @@ class Guard:
         return origin is None or origin.partition("://")[2] == host
 
     def _knows(self, header: str) -> bool:
-        try:
-            cookie = SimpleCookie(header).get(self.cookie)
-        except CookieError:
-            return False
-        return cookie is not None and self._matches(cookie.value)
+        # Not http.cookies, which gives up at a cookie that it cannot read: of another program on this machine, say.
+        pairs = [one.strip().partition("=") for one in header.split(";")]
+        return any(name == self.cookie and self._matches(value) for name, _, value in pairs)
 
     def _matches(self, given: str) -> bool:
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())

@@ -114,8 +114,10 @@ class HubPage:
         found = fetch(self.address)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "review.sqlite"
-            write_file(file, found.rows, found.lines)
-            return Page(file).pull(dataset)
+            left = write_file(file, found.rows, found.lines)
+            there = Page(file).pull(dataset)
+        lost = (f"{left} answers, skips and undos for rows that are not in {self.address} any more",) if left else ()
+        return Pulled(there.responses, there.notes + lost)
 
 
 def fetch(address: Address) -> OnHub:

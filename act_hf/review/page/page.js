@@ -143,7 +143,7 @@ function seconds() {
   return Math.max(0, (performance.now() - shownAt - hiddenFor) / 1000);
 }
 
-const answer = (label) => step({ do: "label", row: view.row.id, label, comment, seconds: seconds() });
+const answer = (label) => step({ do: "label", row: view.row.id, label, name: review.labels[label].name, comment, seconds: seconds() });
 const skip = () => step({ do: "skip", row: view.row.id, comment, seconds: seconds() });
 const undo = () => step({ do: "undo" });
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 LOOPBACK = "127.0.0.1"
-_LOOPBACKS = frozenset(("127.0.0.1", "localhost", "::1"))
+LOOPBACKS = frozenset(("127.0.0.1", "localhost", "::1"))
 
 _USUAL_PORT = 7860
 """Tried first where no port is given, so that the address mostly stays the same."""
@@ -177,7 +177,7 @@ def _server(reviewing: Reviewing, token: str | None, host: str, port: int) -> uv
     outer = FastAPI(openapi_url=None)
     options: dict[str, Any] = look()
     gradio.mount_gradio_app(outer, build_app(reviewing), path="/", server_name=host, server_port=port, **options)
-    hosts = _LOOPBACKS if host in _LOOPBACKS else None
+    hosts = LOOPBACKS if host in LOOPBACKS else None
     guarded = Guard(outer, token=token, cookie=f"act_hf_review_{port}", hosts=hosts)
     # No access log: addresses hold the token. Pages keep a connection open for as long as they are.
     config = uvicorn.Config(

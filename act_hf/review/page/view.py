@@ -70,9 +70,9 @@ class Reviewing:
         if doing in ("label", "skip"):
             add_answer(self.database, self._event(asked, person, labelled=doing == "label"))
         elif doing == "undo":
-            row = undo(self.database, person, asked.text("key"))
+            row = undo(self.database, person, asked.key())
         elif doing == "again":
-            reopen_skipped(self.database, person, asked.text("key"))
+            reopen_skipped(self.database, person, asked.key())
         if row is not None:
             hold_row(self.database, row, person, page)
         return self._show(row or next_row(self.database, person, page, per_row=self.per_row), person)
@@ -82,8 +82,11 @@ class Reviewing:
         number = asked.number("label") if labelled else None
         if number is not None and not (0 <= number < len(labels) and number == int(number)):
             raise ACTError(f"there is no label number {number}; load the page again")
+        # A page that was open when the review was served anew, with the labels in another order.
+        if number is not None and asked.text("name") not in ("", visible(labels[int(number)])):
+            raise ACTError("the labels are in another order since this page was opened; load it again")
         return Event(
-            key=asked.text("key"),
+            key=asked.key(),
             act_id=asked.text("row"),
             person=person,
             label=None if number is None else labels[int(number)],
@@ -157,7 +160,15 @@ class _Asked:
         value = self.values.get(name, "")
         if not isinstance(value, str):
             raise ACTError(f"the page sent {name} as {type(value).__name__}, not as text; load it again")
-        return value
+        # Half of a pair that makes one sign, as a browser can send, is no text that a file could keep.
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+    def key(self) -> str:
+        """Of this one event. Two with the same one would count once, and so would two without."""
+        key = self.text("key")
+        if not key:
+            raise ACTError("the page sent no key with what was done; load it again")
+        return key
 
     def number(self, name: str) -> float:
         value = self.values.get(name)

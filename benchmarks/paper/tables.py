@@ -1,0 +1,237 @@
+"""The tables of docs/results.md, from the cells."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from documents import table
+from machine import RESULTS
+from paper.arms import SWEEP
+from paper.results import ACT, NAMED, Difference, SetResult
+
+
+ARMS = ("human", "machine", *ACT, "corrected", "waves", "cleanlab", "cdi", "random")
+IN_PAPER = {
+    "human": "human",
+    "machine": "machine",
+    "act normalised": "normalised",
+    "act exponential": "exponential",
+    "act threshold": "threshold",
+}
+SHARES = (0.25, 0.5, 0.7, 1.0, 1.5, 2.0)
+"""Of the paper's human share."""
+
+
+def sets_table(results: list[SetResult]) -> str:
+    rows = []
+    for one in results:
+        protocol, facts = one.protocol, one.facts
+        wrong = 100 * facts["errors"] / facts["rows"]
+        cells = [f"{facts['rows']:,}: {protocol.annotator}", f"{wrong:.1f} %", protocol.critic]
+        cells += [f"{facts['measured_on']:,}", protocol.backbone, f"{len(one.values('human'))}"]
+        rows.append([one.protocol.name, *cells])
+    header = ["set", "pool and annotator", "wrong", "critic", "rows measured on", "trained", "seeds"]
+    return table(header, rows)
+
+
+def main_table(results: list[SetResult], share: float = 1.0) -> str:
+    """Ours, and in brackets the paper's where it has the arm."""
+    rows = []
+    for arm in ARMS:
+        at = 1.0 if arm in ("human", "machine") else share
+        cells = [_with_paper(one, arm, at, shown=share == 1) for one in results]
+        if any(cell != "–" for cell in cells):
+            rows.append([arm, *cells])
+    shares = ["*share reviewed, %*", *(f"{one.protocol.paper.share * share:.2f}" for one in results)]
+    return table(["trained on", *(one.protocol.name for one in results)], [shares, *rows])
+
+
+def _with_paper(one: SetResult, arm: str, share: float, *, shown: bool) -> str:
+    if not one.values(arm, share).size:
+        return "–"
+    ours = f"{one.mean(arm, share):.2f} ± {one.spread(arm, share):.2f}".replace(" ± nan", "")
+    named = IN_PAPER.get(arm) if shown else None
+    return f"{ours} [{getattr(one.protocol.paper, named):.2f}]" if named else ours
+
+
+def gaps_table(results: list[SetResult]) -> str:
+    rows = []
+    for one in results:
+        best = one.best_act()
+        found = one.difference("human", best) if best else None
+        if found is None:
+            rows.append([one.protocol.name, f"{one.protocol.paper.gap:.2f}", *["not measured"] * 6])
+            continue
+        others = [one.difference("human", arm) for arm in (NAMED, "corrected", "machine")]
+        rows.append(
+            [
+                one.protocol.name,
+                f"{one.protocol.paper.gap:.2f}",
+                f"{found} ({best})",
+                *("not measured" if other is None else str(other) for other in others),
+                _closed(one, best),
+                _verdict(one, found),
+            ]
+        )
+    header = [
+        "set",
+        "paper",
+        "best ACT arm",
+        NAMED,
+        "corrected labels",
+        "machine labels",
+        "way closed",
+        "at or below the paper's?",
+    ]
+    return table(header, rows)
+
+
+def _closed(one: SetResult, arm: str) -> str:
+    """How much of the way from machine to human labels the arm goes, beside the paper's best."""
+    paper = one.protocol.paper
+    whole, own = one.mean("human") - one.mean("machine"), one.mean(arm) - one.mean("machine")
+    theirs = 1 - paper.gap / (paper.human - paper.machine)
+    return f"{100 * own / whole:.0f} % [{100 * theirs:.0f} %]" if whole > 0 else f"– [{100 * theirs:.0f} %]"
+
+
+def _verdict(one: SetResult, found: Difference) -> str:
+    paper = one.protocol.paper.gap
+    if found.high <= paper:
+        return "yes, with its whole interval"
+    if found.value <= paper:
+        return "yes, but the interval goes above"
+    return "no; the paper's lies in the interval" if found.low <= paper else "no"
+
+
+def collapse_table(results: list[SetResult]) -> str:
+    header = [
+        "set",
+        "epochs",
+        "human",
+        "machine",
+        "normalised",
+        "normalised, non-negative",
+        "exponential",
+        "corrected",
+        "loss of normalised",
+    ]
+    rows = []
+    for one in results:
+        for suffix, times in (("", 1), (", long", one.protocol.long)):
+            arms = (
+                "human",
+                "machine",
+                "act normalised",
+                "act normalised, non-negative",
+                "act exponential",
+                "corrected",
+            )
+            cells = [_with_paper(one, f"{arm}{suffix}", 1.0, shown=False) for arm in arms]
+            if all(cell == "–" for cell in cells):
+                continue
+            loss = one.mean(f"act normalised{suffix}", what="last_loss")
+            rows.append([one.protocol.name, str(times * one.protocol.recipe.epochs), *cells, f"{loss:.3g}"])
+    return table(header, rows)
+
+
+def waves_table(results: list[SetResult]) -> str:
+    """Label accuracy: at which part of the share waves reach what one shot reaches at the whole of it."""
+    rows = []
+    for one in results:
+        needed = waves_need(one)
+        if needed is None:
+            continue
+        at = [
+            one.mean(arm, share, "labels_right")
+            for arm, share in (("random", 1), ("corrected", 1), ("waves", 0.7), ("waves", 1))
+        ]
+        verdict = "yes" if needed <= 0.7 else "no"
+        share = "more than was tried" if np.isinf(needed) else f"{100 * needed:.0f} %"
+        rows.append([one.protocol.name, *("–" if np.isnan(value) else f"{value:.2f}" for value in at), share, verdict])
+    header = [
+        "set",
+        "random",
+        "one shot",
+        "waves, 70 % of it",
+        "waves, as many",
+        "share that waves need",
+        "at most 70 %?",
+    ]
+    return table(header, rows)
+
+
+def waves_need(one: SetResult) -> float | None:
+    """The part of the paper's share with which waves reach one shot: infinite if none, None if not measured."""
+    target = one.mean("corrected", what="labels_right")
+    shares, reached = curve(one, "waves", "labels_right")
+    if np.isnan(target) or len(shares) < 3:
+        return None
+    needed = needed_share(shares, reached, target)
+    return np.inf if needed is None else needed
+
+
+def curve(one: SetResult, arm: str, what: str) -> tuple[list[float], list[float]]:
+    """Shares of the paper's share, ascending, and the mean at each; at none the machine's labels."""
+    shares = [share for share in SHARES if one.values(arm, share).size]
+    start = [(0.0, one.mean("machine", what=what))] if one.values("machine").size else []
+    points = [*start, *((share, one.mean(arm, share, what)) for share in shares)]
+    return [share for share, _ in points], [value for _, value in points]
+
+
+def needed_share(shares: list[float], reached: list[float], target: float) -> float | None:
+    """Where the line through the points first comes to the target."""
+    for (left, low), (right, high) in pairwise(zip(shares, reached, strict=True)):
+        if high >= target:
+            return left + (right - left) * (target - low) / (high - low) if high > low else right
+    return None
+
+
+def critics_table(results: list[SetResult]) -> str:
+    rows = [
+        [one.protocol.name, name, *_figures(found)] for one in results for name, found in one.facts["critics"].items()
+    ]
+    return table(["set", "critic", *FIGURES_OF_CRITIC], rows)
+
+
+FIGURES_OF_CRITIC = ("AUROC", "ABS", "errors found in B* rows", "calibration error")
+
+
+def local_critics_table(path: Path = RESULTS / "paper" / "local_critics.json") -> str:
+    """What bench_paper_critics.py has measured so far."""
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    rows = [
+        [*title.split(" | "), f"{found['errors']} / {found['rows']}", *_figures(found)]
+        for title, found in kept.items()
+    ]
+    if not rows:
+        return "*Not measured yet.*"
+    return table(["set", "annotator", "critic", "wrong / judged", *FIGURES_OF_CRITIC], rows)
+
+
+def _figures(found: dict) -> list[str]:
+    return [
+        f"{value:.2f} ({low:.2f} to {high:.2f})"
+        for value, low, high in (found[key] for key in ("auroc", "abs", "recall", "ece"))
+    ]
+
+
+def sweep_table(results: list[SetResult]) -> str:
+    rows = []
+    for one in results:
+        gaps = [one.sweep_gap(auroc) for auroc in SWEEP]
+        if all(gap is None for gap in gaps):
+            continue
+        needed = one.needed_auroc()
+        shown = ["–" if gap is None else f"{gap:.2f}" for gap in gaps]
+        real = one.facts["critics"]["fused"]["auroc"][0]
+        rows.append(
+            [
+                one.protocol.name,
+                f"{one.protocol.paper.gap:.2f}",
+                *shown,
+                "none" if needed is None else f"{needed:.2f}",
+                f"{real:.2f}",
+            ]
+        )
+    return table(["set", "paper's gap", *(f"AUROC {a:.2f}" for a in SWEEP), "AUROC needed", "our critic's"], rows)

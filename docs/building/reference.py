@@ -94,7 +94,7 @@ def _item(entry: re.Match[str]) -> str:
     names = ", ".join(f"`{name.strip()}`" for name in entry["names"].split(","))
     head = f"{names} ({entry['type']})" if entry["type"] else names
     first, _, more = entry["text"].partition("\n")
-    return f"- {head}: {first}\n{textwrap.indent(textwrap.dedent(more), '  ')}"
+    return f"- {head}{': ' if first or more.strip() else ''}{first}\n{textwrap.indent(textwrap.dedent(more), '  ')}"
 
 
 def _linked(name: re.Match[str]) -> str:

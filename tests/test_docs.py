@@ -132,7 +132,9 @@ def reads_python(page: str, words: list[str]) -> None:
 def reads_uv(page: str, words: list[str]) -> None:
     if words[0] == "run":
         return reads_hf(page, words)
-    said = subprocess.run(["uv", words[0], "--help"], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run(
+        [Path(sys.executable).parent / "uv", words[0], "--help"], capture_output=True, text=True, check=True
+    ).stdout
     assert all(word in said for word in words[1:])
 
 
@@ -341,7 +343,7 @@ class TestSite:
         parts = [Parts(page) for page in (site / "reference").glob("*.html")]
         ids = set().union(*(one.ids for one in parts))
         assert {f"act_hf.{name}" for name in act_hf.__all__} <= ids
-        assert {"act_hf.Usage.merge", "act_hf.Store.merge"} & ids, "methods are in it too"
+        assert "act_hf.Store.merge" in ids, "methods are in it too"
         text = " ".join("".join(one.text) for one in parts)
         for name in COMMANDS.commands:
             assert f"act-hf {name}" in text

@@ -7,7 +7,7 @@ import re
 import signal
 import time
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,19 +33,6 @@ from act_hf.task import Task
 
 TOKEN, READ, _ = USERS
 ROOT = APP.parents[2]
-
-
-@pytest.fixture(scope="module")
-def hub() -> Iterator[HubServer]:
-    with HubServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def client(hub, tmp_path_factory) -> Iterator[HubClient]:
-    made = HubClient(tmp_path_factory.mktemp("hf"), hub.url)
-    yield made
-    made.close()
 
 
 def drawn(count: int = 12, *, budget: int = 8, task: Task = jobs.TASK) -> Dataset:

@@ -8,8 +8,7 @@ import sys
 
 import typer
 
-from act_hf.cli import argilla
-from act_hf.cli import review as people
+from act_hf.cli import argilla, people
 from act_hf.cli.choice import calibrate, sample
 from act_hf.cli.forecast import compare, plan
 from act_hf.cli.goals import budget, stop

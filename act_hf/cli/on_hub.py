@@ -14,7 +14,7 @@ import typer
 
 from act_hf.cli import choice, labels, publishing, results, run
 from act_hf.cli.options import in_panel, signed, spread
-from act_hf.cli.review import pull, push
+from act_hf.cli.people import pull, push
 from act_hf.cli.shared import read_input, say
 from act_hf.hub import Address, parse_address
 from act_hf.review.places import ARGILLA

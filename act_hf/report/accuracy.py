@@ -25,6 +25,7 @@ from act_hf.estimate import (
 from act_hf.records import stage_records
 from act_hf.report.facts import Agreement, Finding, LabelAccuracy, Review, Share, Truth, Wave, shares_of
 from act_hf.report.rows import ReportRows
+from act_hf.review.responses import labels_given
 from act_hf.sampling import Waves, read_waves
 from act_hf.sampling.waves import rows_gone
 
@@ -69,9 +70,7 @@ def agreement_of(dataset: Dataset, estimate: AccuracyEstimate | None, labels: in
     """How far people agree, and what that does to an estimate that takes them to be right."""
     if columns.RESPONSES not in dataset.column_names:
         return None
-    given = [
-        {answer["annotator"]: answer["label"] for answer in answers or []} for answers in dataset[columns.RESPONSES][:]
-    ]
+    given = [labels_given(answers) for answers in dataset[columns.RESPONSES][:]]
     pairs = [pair for answers in given for pair in combinations(answers.values(), 2)]
     if not pairs:
         return None

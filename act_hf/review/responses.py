@@ -13,7 +13,7 @@ from act_hf.review.resolving import MAJORITY, resolve_answers
 
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from datasets import Dataset
 
@@ -90,7 +90,7 @@ def merge_responses(
         for act_id, selected, known in zip(dataset[columns.ID][:], dataset[columns.SELECTED][:], earlier, strict=True)
     ]
     method = resolve or _last_method(dataset)
-    human = resolve_answers([_labels(answers) for answers in merged], len(task.labels), method)
+    human = resolve_answers([labels_given(answers.values()) for answers in merged], len(task.labels), method)
     values: dict[str, list[Any]] = {
         columns.HUMAN: [None if label is None else task.index(label) for label in human],
         columns.RESPONSES: [list(answers.values()) for answers in merged],
@@ -119,8 +119,9 @@ def _last_method(dataset: Dataset) -> str:
     return str(made[-1].get("resolve", MAJORITY)) if made else MAJORITY
 
 
-def _labels(answers: Mapping[str, Answer]) -> dict[str, str]:
-    return {annotator: str(answer["label"]) for annotator, answer in answers.items()}
+def labels_given(answers: Iterable[Answer] | None) -> dict[str, str]:
+    """What each person answered, from a cell of `act_responses`."""
+    return {str(answer["annotator"]): str(answer["label"]) for answer in answers or ()}
 
 
 def check_ids(dataset: Dataset, ids: Sequence[str]) -> None:

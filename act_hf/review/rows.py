@@ -119,9 +119,9 @@ class ReviewRows:
             act_id=row[columns.ID],
             shown=self.task.rows({name: [row[name]] for name in self.task.columns})[0],
             label=None if label is None else self.task.labels[label],
-            label_prob=None if label is None or not probs else probs[label],
+            label_prob=None if label is None or not probs else _known(probs[label]),
             error_prob=_known(row.get(columns.ERROR_PROB)),
-            pi=row.get(columns.PI),
+            pi=_known(row.get(columns.PI)),
             wave=row.get(columns.WAVE) or 1,
             rationale=row.get(columns.RATIONALE) or None,
             critique=row.get(columns.CRITIQUE) or None,
@@ -129,7 +129,7 @@ class ReviewRows:
 
 
 def _known(number: float | None) -> float | None:
-    """A critic of one's own may write NaN for "I do not know"."""
+    """A model or a rule of one's own may write NaN for "I do not know"."""
     return None if number is None or math.isnan(number) else number
 
 

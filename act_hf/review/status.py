@@ -10,7 +10,7 @@ from act_hf.errors import ACTError
 from act_hf.records import recorded_task
 from act_hf.review.places import find_place, takeable
 from act_hf.review.reach import Design, Reach
-from act_hf.review.responses import merge_responses
+from act_hf.review.responses import labels_given, merge_responses
 
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def review_status(dataset: Dataset, place: str | Path | Place | None = None) -> 
     now, notes = _with_answers(dataset.with_format(None), place)
     rows = _selected_rows(now)
     human = [row[columns.HUMAN] for row in rows]
-    given = [{answer["annotator"]: answer["label"] for answer in row[columns.RESPONSES] or ()} for row in rows]
+    given = [labels_given(row[columns.RESPONSES]) for row in rows]
     reach, why_not = _reach(now)
     return ReviewStatus(
         selected=len(rows),

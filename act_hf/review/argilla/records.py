@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +43,7 @@ def record_of(row: ReviewRow, task: Task, *, agent: str | None) -> argilla.Recor
     import argilla as rg
 
     known = {ERROR_PROB: row.error_prob, PI: row.pi, WAVE: row.wave}
-    known = {name: value for name, value in known.items() if value is not None and not math.isnan(value)}
+    known = {name: value for name, value in known.items() if value is not None}
     suggestions = []
     if row.label is not None:
         suggestions = [rg.Suggestion(LABEL, row.label, score=_score(row), agent=agent, type="model")]
@@ -118,7 +117,7 @@ def _score(row: ReviewRow) -> float | None:
     sure = row.label_prob
     if sure is None and row.error_prob is not None:
         sure = 1 - row.error_prob
-    return None if sure is None or math.isnan(sure) else round(sure, 4)
+    return None if sure is None else round(sure, 4)
 
 
 def agent_of(model: str | None) -> str | None:

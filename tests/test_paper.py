@@ -35,7 +35,7 @@ from paper.features import Cache  # noqa: E402
 from paper.figures import FIGURES  # noqa: E402
 from paper.figures import figures as draw_figures  # noqa: E402
 from paper.page import PAGE, tables  # noqa: E402
-from paper.problem import prepared  # noqa: E402
+from paper.problem import FUSED, prepared  # noqa: E402
 from paper.protocol import CHOSEN_ON, Paper, Protocol, Recipe, Rows, Tuning, digests  # noqa: E402
 from paper.results import SetResult, all_results  # noqa: E402
 from paper.sets import PROTOCOLS  # noqa: E402
@@ -212,14 +212,14 @@ def test_an_arm_asks_people_about_its_budget(name, cache):
 
 def test_a_set_with_an_encoder_has_the_main_table_only():
     assert {share for _, share, _ in cells_of(2, main=True)} == {1.0}
-    assert not any("long" in arm or "simulated" in arm for arm, _, _ in cells_of(2, main=True))
+    assert all(ARMS[arm].critic == FUSED and not ARMS[arm].long for arm, _, _ in cells_of(2, main=True))
 
 
 def test_every_arm_of_the_table_has_cells_and_the_main_ones_come_first():
     cells = cells_of(3)
     assert {arm for arm, _, _ in cells} == set(ARMS)
     assert len(set(cells)) == len(cells)
-    plain = [name for name in ARMS if "long" not in name and "simulated" not in name]
+    plain = [name for name, arm in ARMS.items() if arm.critic == FUSED and not arm.long]
     assert [arm for arm, _, _ in cells[: len(plain)]] == plain
     assert {share for _, share, _ in cells} == {0.25, 0.5, 0.7, 1.0, 1.5, 2.0}
 

@@ -19,16 +19,18 @@ from act_hf.training_set import COLUMNS
 
 
 WAVES, WAVE_MIX = 5, 0.1
-SWEEP = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+SWEEP = (0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99)
 """AUROCs of simulated critics."""
+ALONE = "one critic"
+"""The signal that a protocol names first, without the others that are fused with it."""
 
 
 @dataclass(frozen=True)
 class Arm:
     """
     `pick` names how rows are drawn (a sampling rule, or one of `PICKS`; none where there is no draw), `mode` what
-    is trained on (`to_training`), `critic` who is asked: a critic of the set, or `"simulated AUROC"`. `long` trains
-    several times as long.
+    is trained on (`to_training`), `critic` who is asked: a critic of the set, `ALONE`, or `"simulated AUROC"`. `long`
+    trains several times as long.
     """
 
     name: str
@@ -47,8 +49,7 @@ def _arms() -> dict[str, Arm]:
     arms += [Arm("corrected", pick="threshold")]
     arms += [Arm(name, pick=name) for name in ("waves", "cdi", "cleanlab", "random")]
     arms += [replace(arm, name=f"{arm.name}, long", long=True) for arm in arms if arm.name in LONG]
-    for auroc in SWEEP:
-        critic = f"simulated {auroc:.2f}"
+    for critic in (ALONE, *(f"simulated {auroc:.2f}" for auroc in SWEEP)):
         arms.append(Arm(f"corrected, {critic}", pick="threshold", critic=critic))
         arms.append(Arm(f"act exponential, non-negative, {critic}", "act", "exponential", True, critic))
     return {arm.name: arm for arm in arms}
@@ -68,12 +69,13 @@ def cells_of(seeds: int, *, main: bool = False) -> list[tuple[str, float, int]]:
     Arm, share (of the paper's) and seed of every cell of a set, the main table's first, each seed as a whole; or only
     the main table's.
     """
-    plain = [name for name in ARMS if name not in WHOLE and "simulated" not in name and "long" not in name]
+    plain = [name for name, arm in ARMS.items() if name not in WHOLE and arm.critic == FUSED and not arm.long]
     groups = [
         [(name, 1.0) for name in (*WHOLE, *plain)],
-        [(name, 1.0) for name in ARMS if "long" in name],
+        [(name, 1.0) for name, arm in ARMS.items() if arm.critic == ALONE],
+        [(name, 1.0) for name, arm in ARMS.items() if arm.long],
         [(name, 0.5) for name in plain],
-        [(name, 1.0) for name in ARMS if "simulated" in name],
+        [(name, 1.0) for name, arm in ARMS.items() if "simulated" in arm.critic],
         [(name, 0.7) for name in ("waves", "corrected")],
         [(name, share) for share in CURVE_SHARES for name in CURVE],
     ]
@@ -102,9 +104,9 @@ def reviewed(problem: Problem, arm: Arm, share: float, seed: int) -> Dataset:
 
 
 def error_probs_of(problem: Problem, critic: str, seed: int) -> np.ndarray:
-    if not critic.startswith("simulated"):
-        return problem.critics[critic]
-    return simulated_critic(problem.wrong, float(critic.split()[1]), seed)
+    if critic.startswith("simulated"):
+        return simulated_critic(problem.wrong, float(critic.split()[1]), seed)
+    return problem.critics[problem.protocol.fused[0] if critic == ALONE else critic]
 
 
 def simulated_critic(wrong: np.ndarray, auroc: float, seed: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 from paper.arms import CURVE, SWEEP
+from paper.problem import FUSED
 from paper.results import NAMED, SetResult
 from paper.tables import SHARES
 from PIL import Image
@@ -124,7 +125,7 @@ def sweep(results: list[SetResult]):
                 axes.plot(x, y, label=f"{name}, simulated critic", linewidth=1.8, **style)
             real = one.difference("human", arm)
             if real is not None:
-                auroc = one.facts["critics"]["fused"]["auroc"][0]
+                auroc = one.facts["critics"][FUSED]["auroc"][0]
                 axes.plot(auroc, real.value, "*", color=COLOURS[number], markersize=11, label=f"{name}, our critic")
         axes.axhline(one.protocol.paper.gap, color="black", linewidth=1, linestyle=":", label="the paper's gap")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from paper.arms import ALONE
 from paper.results import NAMED, Difference, SetResult
 from paper.sets import PROTOCOLS
 from paper.tables import waves_need
@@ -19,7 +20,7 @@ ADVICE = (
 
 def findings(results: list[SetResult]) -> str:
     """One item an answer; what was not measured is named."""
-    parts = (_gaps, _named, _against_corrected, _collapse, _collapse_long, _waves)
+    parts = (_gaps, _named, _alone, _against_corrected, _collapse, _collapse_long, _waves)
     missing = [name for name in PROTOCOLS if name not in {one.protocol.name for one in results}]
     lines = [part(results) for part in parts]
     lines += [f"**Not measured at all so far**: {', '.join(missing)}."] if missing else []
@@ -41,6 +42,21 @@ def _named(results: list[SetResult]) -> str:
         results,
         f"With the arm named beforehand ({NAMED}) it is",
         lambda one: one.difference("human", NAMED),
+        lambda one, found: found.value <= one.protocol.paper.gap,
+        lambda one, found: f"{one.protocol.name} ({found.value:.2f})",
+    )
+
+
+def _alone(results: list[SetResult]) -> str:
+    def best(one: SetResult) -> Difference | None:
+        found = [one.difference("human", f"{arm}, {ALONE}") for arm in ("corrected", NAMED)]
+        return min((gap for gap in found if gap), key=lambda gap: gap.value, default=None)
+
+    return _sorted_by(
+        results,
+        "With the most independent critic alone, instead of all signals fused, the better of the exponential arm and "
+        "the threshold is at or below the paper's gap",
+        best,
         lambda one, found: found.value <= one.protocol.paper.gap,
         lambda one, found: f"{one.protocol.name} ({found.value:.2f})",
     )

@@ -5,6 +5,7 @@ from paper.figures import figures
 from paper.findings import findings
 from paper.results import SetResult, all_results
 from paper.tables import (
+    alone_table,
     collapse_table,
     critics_table,
     gaps_table,
@@ -37,6 +38,7 @@ def tables(results: list[SetResult]) -> dict[str, str]:
         "collapse": collapse_table(results),
         "waves": waves_table(results),
         "critics": critics_table(results),
+        "alone": alone_table(results),
         "sweep": sweep_table(results),
         "local": local_critics_table(),
     }

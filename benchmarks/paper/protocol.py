@@ -101,8 +101,9 @@ class Protocol:
     """
     One set, from its rows to what is measured.
 
-    `fused` names the signals whose fusion is the critic, with what a network trained on the machine labels says of
-    rows that it has not seen ("out of fold"). `chosen_on` says for each choice on which rows it was made.
+    `fused` names the signals, that of the most independent critic first, whose fusion is the critic, with what a
+    network trained on the machine labels says of rows that it has not seen ("out of fold"). `chosen_on` says for each
+    choice on which rows it was made.
     With `tuning` an encoder is trained in every arm, the `recipe` is that of the out-of-fold network alone, and there
     is the main table only.
     """

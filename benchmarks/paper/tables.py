@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from documents import table
 from machine import RESULTS
-from paper.arms import SWEEP
+from paper.arms import ALONE, SWEEP
+from paper.problem import FUSED
 from paper.results import ACT, NAMED, Difference, SetResult
 
 
@@ -217,21 +218,39 @@ def _figures(found: dict) -> list[str]:
 
 
 def sweep_table(results: list[SetResult]) -> str:
+    """The gap of the two arms by the AUROC of a simulated critic."""
     rows = []
     for one in results:
-        gaps = [one.sweep_gap(auroc) for auroc in SWEEP]
-        if all(gap is None for gap in gaps):
+        for arm in SWEPT:
+            gaps = [one.sweep_gap(auroc, arm) for auroc in SWEEP]
+            if all(gap is None for gap in gaps):
+                continue
+            needed = one.needed_auroc(arm)
+            cells = [one.protocol.name, f"{one.protocol.paper.gap:.2f}", SWEPT[arm]]
+            cells += ["–" if gap is None else f"{gap:.2f}" for gap in gaps]
+            cells += ["none" if needed is None else f"{needed:.2f}", f"{_auroc(one, FUSED):.2f}"]
+            rows.append(cells)
+    return table(["set", "paper's gap", "ACT", *(f"{a:.2f}" for a in SWEEP), "AUROC needed", "our critic's"], rows)
+
+
+SWEPT = {NAMED: "exponential, non-negative", "corrected": "threshold"}
+"""Arms with simulated critics. The ACT loss with the threshold rule is cross-entropy on corrected labels."""
+
+
+def alone_table(results: list[SetResult]) -> str:
+    """What the most independent critic is worth without the signals that are fused with it."""
+    rows = []
+    for one in results:
+        found = [one.difference("human", f"{arm}{critic}") for arm in SWEPT for critic in ("", f", {ALONE}")]
+        if found[1] is None:
             continue
-        needed = one.needed_auroc()
-        shown = ["–" if gap is None else f"{gap:.2f}" for gap in gaps]
-        real = one.facts["critics"]["fused"]["auroc"][0]
-        rows.append(
-            [
-                one.protocol.name,
-                f"{one.protocol.paper.gap:.2f}",
-                *shown,
-                "none" if needed is None else f"{needed:.2f}",
-                f"{real:.2f}",
-            ]
-        )
-    return table(["set", "paper's gap", *(f"AUROC {a:.2f}" for a in SWEEP), "AUROC needed", "our critic's"], rows)
+        first = one.protocol.fused[0]
+        cells = [one.protocol.name, f"{one.protocol.paper.gap:.2f}", first]
+        cells += [f"{_auroc(one, FUSED):.2f}", f"{_auroc(one, first):.2f}"]
+        rows.append([*cells, *("–" if gap is None else str(gap) for gap in found)])
+    gaps = [f"{name}, {critic}" for name in SWEPT.values() for critic in ("fused", "alone")]
+    return table(["set", "paper's gap", "critic", "AUROC fused", "AUROC alone", *gaps], rows)
+
+
+def _auroc(one: SetResult, critic: str) -> float:
+    return one.facts["critics"][critic]["auroc"][0]

@@ -17,10 +17,12 @@ from support.hub_client import HubClient
 from act_hf.errors import ACTError
 from act_hf.files import read_dataset, write_dataset
 from act_hf.hub.address import Address, is_address, parse_address
+from act_hf.hub.models import check_model_push
+from act_hf.hub.pushing import check_push
 from act_hf.records import stage_records
 
 
-WRITE, READ, BOB = USERS
+WRITE, READ, BOB, FINE = USERS
 CARD = b"---\r\n# a comment\r\nlicense:   'cc-by-4.0'   # said so\r\ntags: [mine]\r\n---\r\n# Mine\r\n\r\nBy hand.\r\n"
 
 
@@ -356,9 +358,19 @@ class TestRefused:
     def test_the_data_set_of_somebody_else(self, hub, client):
         hub.put("ann/hers", {"a.md": b""})
         says = "cannot push to 'hf://ann/hers': the token may not write there; make one with write access to 'ann'"
-        self.untouched(hub, client, says, jobs.rows(), "hf://ann/hers", token=BOB, private=False)
+        self.untouched(hub, client, says, jobs.rows(), "hf://ann/hers", token=FINE, private=False)
         says = "cannot push to 'hf://ann/never': the token may not write there"
-        self.untouched(hub, client, says, jobs.rows(), "hf://ann/never", token=BOB)
+        self.untouched(hub, client, says, jobs.rows(), "hf://ann/never", token=FINE)
+
+    @pytest.mark.parametrize("kind", [check_push, check_model_push])
+    def test_the_name_of_somebody_else_before_the_work(self, hub, client, kind):
+        hub.put("ann/hers", {"a.md": b""})
+        for id in ("ann/hers", "ann/never"):
+            says = f"cannot push to 'hf://{id}': the token is that of 'bob', who may write to 'bob'; name one of these"
+            with pytest.raises(ACTError, match=says):
+                client(kind, parse_address(f"hf://{id}"), private=False, token=BOB)
+        client(kind, parse_address("hf://ann/hers"), private=False, create_pr=True, token=BOB)
+        client(kind, parse_address("hf://Bob/own"), token=BOB)
 
     def test_what_is_there_is_not_replaced_unasked(self, hub, client):
         client(jobs.push, jobs.rows(3), "hf://ann/there", token=WRITE)

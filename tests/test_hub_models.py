@@ -21,7 +21,7 @@ from act_hf.hub.models import push_model
 from act_hf.trained import FACTS, read_facts
 
 
-WRITE, READ, BOB = USERS
+WRITE, READ, BOB, FINE = USERS
 BY_HAND = b"""---
 license: mit
 model-index:
@@ -167,7 +167,8 @@ class TestPushed:
         [
             ("hf://ann/no", {}, None, "there is no token"),
             ("hf://ann/no", {}, READ, "the token may only read"),
-            ("hf://ann/no", {}, BOB, "the token may not write there"),
+            ("hf://ann/no", {}, BOB, "the token is that of 'bob'"),
+            ("hf://ann/no", {}, FINE, "the token may not write there"),
             ("hf://ann/no:config", {}, WRITE, "a model has no configurations; leave out :config"),
             ("hf://ann/taken", {}, WRITE, "'hf://ann/taken' exists; give another name, or --overwrite"),
             ("hf://ann/taken", {"overwrite": True, "private": False}, WRITE, "is there and private"),

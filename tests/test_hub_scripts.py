@@ -38,7 +38,7 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted((ROOT / "hub_scripts").glob("*.py"))
 NAMES = [script.stem for script in SCRIPTS]
 DOCS = (ROOT / "docs" / "how-to" / "hub.md").read_text(encoding="utf-8")
-TOKEN, READ, _ = USERS
+TOKEN, READ, *_ = USERS
 BIN = Path(sys.executable).parent
 
 

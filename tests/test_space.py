@@ -31,7 +31,7 @@ from act_hf.sampling import sample
 from act_hf.task import Task
 
 
-TOKEN, READ, _ = USERS
+TOKEN, READ, *_ = USERS
 ROOT = APP.parents[2]
 
 

@@ -89,7 +89,7 @@ def check_model_push(
     if address.config is not None:
         raise ACTError(f"{str(address)!r}: a model has no configurations; leave out :{address.config}")
     repository = Repository(address, "model")
-    repository.check_token()
+    repository.check_token(create_pr=create_pr)
     repository.check_visible(private, there := repository.private())
     here = None if there is None else repository.snapshot_if_there()
     if here is not None and _SIGN in here.files and not (overwrite or create_pr):

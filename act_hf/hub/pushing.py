@@ -118,7 +118,7 @@ def check_push(
         split (`str`, *optional*, defaults to `"train"`): which split they are.
     """
     repository = Repository(address)
-    repository.check_token()
+    repository.check_token(create_pr=create_pr)
     there = repository.private()
     repository.check_visible(private, there)
     here = None if there is None else repository.snapshot_if_there()

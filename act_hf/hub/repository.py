@@ -75,13 +75,23 @@ class Repository:
             except RepositoryNotFoundError:
                 return None
 
-    def check_token(self) -> None:
-        """Raises [`ACTError`] where there is no token, or one that may only read: worth knowing before a long job."""
+    def check_token(self, *, create_pr: bool = False) -> None:
+        """
+        Raises [`ACTError`] where there is no token, one that may only read, or one of somebody whose repository it is
+        not: worth knowing before a long job. What a fine-grained token may do is not said; the push will tell.
+        """
         with self.explained("cannot push to"):
             who = self.api.whoami(cache=True)
         role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
         if role == "read":
             raise ACTError(f"cannot push to {str(self.address)!r}: the token may only read; {new_token(self.address)}")
+        orgs = [org["name"] for org in who.get("orgs") or []]
+        theirs = self.address.owner.casefold() not in (name.casefold() for name in (who["name"], *orgs))
+        if role == "write" and theirs and not (create_pr or self.address.in_pull_request):
+            raise ACTError(
+                f"cannot push to {str(self.address)!r}: the token is that of {who['name']!r}, who may write to "
+                f"{', '.join(repr(name) for name in (who['name'], *orgs))}; name one of these, or say --create-pr"
+            )
 
     def check_visible(self, private: bool, there: bool | None) -> None:
         """Raises [`ACTError`] where it is there and others see it, or do not, against what was said."""

@@ -29,7 +29,12 @@ import yaml
 from aiohttp import web
 
 
-USERS = {"hf_AnnMayWrite": ("ann", "write"), "hf_AnnMayRead": ("ann", "read"), "hf_BobMayWrite": ("bob", "write")}
+USERS = {
+    "hf_AnnMayWrite": ("ann", "write"),
+    "hf_AnnMayRead": ("ann", "read"),
+    "hf_BobMayWrite": ("bob", "write"),
+    "hf_BobMaySome": ("bob", "fineGrained"),
+}
 """Tokens: whose they are, and what they allow."""
 
 FAULTS = ("drop", "lost", "hang")

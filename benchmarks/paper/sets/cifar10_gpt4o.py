@@ -58,7 +58,7 @@ PROTOCOL = replace(
     annotator="GPT-4o (recorded)",
     critic="dissent of about fifty people an image (CIFAR-10H), out of fold; fused",
     measured="the other 8,000 images of the test split",
-    recipe=Recipe(),
+    recipe=Recipe(rate=3e-4),
     load=load,
     fused=("people",),
     seeds=5,

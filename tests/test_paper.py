@@ -27,7 +27,7 @@ sys.path.insert(0, str(BENCHMARKS))
 
 import bench_paper  # noqa: E402
 from paper import choosing  # noqa: E402
-from paper.arms import ARMS, cells_of, label_accuracy, reviewed, simulated_critic, training_labels  # noqa: E402
+from paper.arms import ARMS, SAME, cells_of, label_accuracy, reviewed, simulated_critic, training_labels  # noqa: E402
 from paper.cells import Cell, measured  # noqa: E402
 from paper.data import Source  # noqa: E402
 from paper.efficientnet import Extractor, _padded  # noqa: E402
@@ -218,11 +218,18 @@ def test_a_set_with_an_encoder_has_the_main_table_only():
 
 def test_every_arm_of_the_table_has_cells_and_the_main_ones_come_first():
     cells = cells_of(3)
-    assert {arm for arm, _, _ in cells} == set(ARMS)
+    assert {arm for arm, _, _ in cells} == set(ARMS) - set(SAME)
     assert len(set(cells)) == len(cells)
-    plain = [name for name, arm in ARMS.items() if arm.critic == FUSED and not arm.long]
+    plain = [name for name, arm in ARMS.items() if arm.critic == FUSED and not arm.long and name not in SAME]
     assert [arm for arm, _, _ in cells[: len(plain)]] == plain
     assert {share for _, share, _ in cells} == {0.25, 0.5, 0.7, 1.0, 1.5, 2.0}
+
+
+def test_arms_for_which_one_network_stands_are_the_same(cache):
+    problem = prepared(protocol(), NOWHERE, cache)
+    for arm, like in SAME.items():
+        one, other = (measured(problem, Cell(name, 1.0, 0)) for name in (arm, like))
+        assert {**one, "arm": like, "seconds": 0} == {**other, "seconds": 0}
 
 
 @pytest.mark.parametrize("wanted", [0.6, 0.8, 0.95])

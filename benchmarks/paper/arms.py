@@ -60,6 +60,9 @@ CURVE = ("act exponential, non-negative", "corrected", "waves", "random")
 CURVE_SHARES = (0.25, 1.5, 2.0)
 """Of the paper's human share; all arms are measured at the share itself and at half of it."""
 ARMS = _arms()
+SAME = {"act threshold": "corrected", "act threshold, non-negative": "corrected"}
+"""With the threshold rule π is 1 or the row is not drawn, so that the loss is cross-entropy on corrected labels,
+whatever its form: one network stands for all three."""
 WHOLE = ("human", "machine")
 """Arms without a budget."""
 
@@ -69,7 +72,8 @@ def cells_of(seeds: int, *, main: bool = False) -> list[tuple[str, float, int]]:
     Arm, share (of the paper's) and seed of every cell of a set, the main table's first, each seed as a whole; or only
     the main table's.
     """
-    plain = [name for name, arm in ARMS.items() if name not in WHOLE and arm.critic == FUSED and not arm.long]
+    counted = {name: arm for name, arm in ARMS.items() if name not in (*WHOLE, *SAME)}
+    plain = [name for name, arm in counted.items() if arm.critic == FUSED and not arm.long]
     groups = [
         [(name, 1.0) for name in (*WHOLE, *plain)],
         [(name, 1.0) for name, arm in ARMS.items() if arm.critic == ALONE],

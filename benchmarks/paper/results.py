@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from machine import RESULTS
-from paper.arms import SWEEP
+from paper.arms import SAME, SWEEP
 from paper.cells import CellFile
 from paper.sets import PROTOCOLS
 
@@ -47,6 +47,9 @@ class SetResult:
         self.cells: dict[tuple[str, float], dict[int, dict]] = defaultdict(dict)
         for cell in CellFile(folder / f"{name}.jsonl", self.protocol.version()).lines():
             self.cells[cell["arm"], cell["share"]][cell["seed"]] = cell
+        for arm, like in SAME.items():
+            for share in {share for known, share in self.cells if known == like}:
+                self.cells[arm, share] = self.cells[like, share]
 
     def values(self, arm: str, share: float = 1.0, what: str = "accuracy") -> np.ndarray:
         """By seed."""

@@ -56,7 +56,8 @@ def cdi_selection(
             known = xgboost.DMatrix(confidence[selected, None], wrong[selected].astype(float))
             model = xgboost.train(CDI, known, CDI_ROUNDS)
             unsure = np.sqrt(np.clip(model.predict(xgboost.DMatrix(confidence[:, None])), 0, None))
+            unsure = unsure if unsure.any() else np.ones(confidence.size)  # no error so far: nothing is known
             scored = count
-        pi = (1 - CDI_MIX) * share * unsure[row] / max(unsure.mean(), 1e-9) + CDI_MIX * share
+        pi = (1 - CDI_MIX) * share * unsure[row] / unsure.mean() + CDI_MIX * share
         selected[row] = rng.random() < pi
     return selected

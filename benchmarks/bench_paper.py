@@ -55,7 +55,8 @@ _problem: Problem | None = None
 def run(protocol: Protocol, source: Source, cache: Cache, wanted: list[Cell], jobs: int, out: Path) -> None:
     """Those cells of a set that are not there yet."""
     file = CellFile(out / f"{protocol.name}.jsonl", protocol.version())
-    missing = [cell for cell in wanted if cell.key not in file.done()]
+    done = file.done()
+    missing = [cell for cell in wanted if cell.key not in done]
     print(f"{protocol.name}: {len(wanted) - len(missing)} of {len(wanted)} cells are there", flush=True)
     if not missing:
         return
@@ -108,7 +109,7 @@ def describe(protocol: Protocol, source: Source, cache: Cache) -> None:
     save_result(f"paper/{protocol.name}", facts)
 
 
-def smoke(source: Source, cache: Cache, names: list[str], arms: list[str]) -> None:
+def smoke(source: Source, names: list[str], arms: list[str]) -> None:
     """Every arm once, on few rows and for few epochs: that it runs, not what comes out."""
     small = replace(source, limit=SMOKE_ROWS)
     for name in names:
@@ -144,7 +145,7 @@ def main() -> None:
 
         write_page()
     elif given.smoke:
-        smoke(source, cache, names, given.arms)
+        smoke(source, names, given.arms)
     elif given.choose:
         for name in names:
             choose(PROTOCOLS[name], source, cache)

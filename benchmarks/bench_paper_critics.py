@@ -41,14 +41,13 @@ GARMENTS = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt
 
 @dataclass(frozen=True)
 class Question:
-    """One critic of one annotator's labels; `rows` of them, at random."""
+    """One critic of one annotator's labels."""
 
     name: str
     annotator: tuple[str, str]
     strategy: str
     calibration: str = "none"
     weights: str = "qwen15"
-    rows: int = ROWS
 
     @property
     def title(self) -> str:
@@ -98,7 +97,7 @@ def labelled(source: Source, question: Question) -> tuple[Dataset, np.ndarray]:
         sentences=SENTENCES.get(name, ()),
     )
     made = add_record(made, "annotate", task=task.to_dict(), model=model)
-    kept = chosen_rows(len(made), question.rows)
+    kept = chosen_rows(len(made), ROWS)
     return made.select(kept), (said != rows["label"].to_numpy())[kept]
 
 

@@ -12,7 +12,7 @@ from paper.problem import FUSED, Problem, criticized
 from paper.training import Labels
 
 from act_hf import calibrate, sample, simulate_review, to_training
-from act_hf.columns import HUMAN, LABEL
+from act_hf.columns import HUMAN, LABEL, PI
 from act_hf.errors import ACTError
 from act_hf.sampling import RULES, exponential, solve_beta
 from act_hf.training_set import COLUMNS
@@ -104,6 +104,8 @@ def reviewed(problem: Problem, arm: Arm, share: float, seed: int) -> Dataset:
     if arm.pick == "exponential":
         rule = partial(exponential, beta=solve_beta(error_probs, budget))
     drawn = sample(criticized(problem, error_probs), budget=budget, rule=rule, mix=0, seed=seed)
+    if arm.name in SAME and not set(drawn[PI][:]) <= {0.0, 1.0}:
+        raise ValueError(f"{problem.protocol.name}: rows tie where the budget ends; {arm.name!r} needs own cells")
     return simulate_review(drawn, gold="gold")
 
 
@@ -126,7 +128,7 @@ def simulated_critic(wrong: np.ndarray, auroc: float, seed: int) -> np.ndarray:
 def in_waves(rows: Dataset, budget: int, seed: int) -> Dataset:
     """The budget in equal waves of the threshold rule, with an error model fitted to the answers in between."""
     sizes = np.diff(np.linspace(0, budget, WAVES + 1).round().astype(int)).tolist()
-    words = bool(any(rows["text"][:1]))
+    words = bool(rows["text"][0])
     for wave, size in enumerate(sizes, start=1):
         drawn = sample(rows, budget=size, rule="threshold", mix=WAVE_MIX, wave=wave, seed=seed)
         rows = simulate_review(drawn, gold="gold")

@@ -17,7 +17,7 @@ from paper.training import fit, probabilities
 from act_hf.columns import SELECTED
 
 
-KEPT_ROWS = 5000
+KEPT_ROWS = 10_000
 """Up to so many rows to measure on, the main table keeps which were right: intervals over rows come of that."""
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from paper.protocol import digests
 from PIL import Image
 
 
@@ -84,6 +85,11 @@ def _repository(name: str) -> str:
     if name not in HUB:
         raise SystemExit(NOT_ON_HUB.format(name))
     return HUB[name]
+
+
+def image_digests(table: pd.DataFrame) -> np.ndarray:
+    """One a row, of the bytes of its image."""
+    return digests([cell["bytes"] for cell in table["image"]])
 
 
 def picture(cell: dict, size: int, mode: str = "RGB") -> np.ndarray:

@@ -18,9 +18,9 @@ def judged(problem: Problem) -> dict[str, dict]:
 def figures(error_probs: np.ndarray, wrong: np.ndarray) -> dict:
     """Each with a 95 % bootstrap interval over rows."""
     made = {
-        "auroc": lambda eps, errors: auroc(eps, errors),
+        "auroc": auroc,
         "abs": lambda eps, errors: 2 * auroc(eps, errors) - 1,
-        "recall": lambda eps, errors: recall_at(eps, errors),
+        "recall": recall_at,
         "ece": lambda eps, errors: reliability(eps, errors).expected_calibration_error,
     }
     random, size = np.random.default_rng(0), wrong.size

@@ -19,14 +19,15 @@ ACT = tuple(
     for guard in ("", ", non-negative")
 )
 NAMED = "act exponential, non-negative"
-"""The arm that was named before any result was seen: the package's defaults without their audit."""
+"""The arm that was named before any result was seen: the package's default rule and form, without its audit."""
 
-BOOTSTRAPS = 2000
+LEAST_SEEDS = 3
+"""From which on there is an interval."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Points, with a 95 % interval. `rows` says whether it is for other rows too, or only for other seeds."""
+    """Points, with a 95 % interval (NaN: too few seeds). `rows`: for other rows too, not only for other seeds."""
 
     value: float
     low: float
@@ -34,7 +35,7 @@ class Difference:
     rows: bool
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.value:.2f} " + ("(two seeds)" if np.isnan(self.low) else f"({self.low:.2f} to {self.high:.2f})")
 
 
 class SetResult:
@@ -43,7 +44,8 @@ class SetResult:
     def __init__(self, name: str, folder: Path) -> None:
         self.protocol = PROTOCOLS[name]
         path = folder / f"{name}.json"
-        self.facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"version": None}
+        self.facts = facts if facts["version"] == self.protocol.version() else None
         self.cells: dict[tuple[str, float], dict[int, dict]] = defaultdict(dict)
         for cell in CellFile(folder / f"{name}.jsonl", self.protocol.version()).lines():
             self.cells[cell["arm"], cell["share"]][cell["seed"]] = cell
@@ -63,32 +65,31 @@ class SetResult:
         values = self.values(arm, share)
         return float(values.std(ddof=1)) if values.size > 1 else float("nan")
 
-    def best_act(self, share: float = 1.0) -> str | None:
-        there = [arm for arm in ACT if self.values(arm, share).size]
-        return max(there, key=lambda arm: self.mean(arm, share)) if there else None
-
-    def difference(self, one: str, other: str, share: float = 1.0, of: float = 1.0) -> Difference | None:
-        """The first arm above the second, over the seeds that both have; people's whole work has no share."""
-        first, second = self.cells.get((one, of), {}), self.cells.get((other, share), {})
-        seeds = sorted(set(first) & set(second))
-        if len(seeds) < 2:
+    def best_act(self) -> str | None:
+        """The best ACT arm over the seeds that all of those that there are have."""
+        there = {arm: self.cells[arm, 1.0] for arm in ACT if (arm, 1.0) in self.cells}
+        seeds = set.intersection(*(set(cells) for cells in there.values())) if there else set()
+        if not seeds:
             return None
-        pairs = [(first[seed], second[seed]) for seed in seeds]
-        gaps = np.array([a["accuracy"] - b["accuracy"] for a, b in pairs])
-        if all("right" in cell for pair in pairs for cell in pair):
-            return self._over_rows(pairs, float(gaps.mean()))
-        return _over_seeds(gaps)
+        return max(there, key=lambda arm: np.mean([there[arm][seed]["accuracy"] for seed in sorted(seeds)]))
 
-    def _over_rows(self, pairs: list[tuple[dict, dict]], value: float) -> Difference:
-        """Seeds and rows resampled together."""
+    def difference(self, one: str, other: str) -> Difference | None:
+        """The first arm above the second, over the seeds that both have."""
+        first, second = self.cells.get((one, 1.0), {}), self.cells.get((other, 1.0), {})
+        pairs = [(first[seed], second[seed]) for seed in sorted(set(first) & set(second))]
+        if len(pairs) < 2:
+            return None
+        gaps, rows = np.array([a["accuracy"] - b["accuracy"] for a, b in pairs]), self._by_row(pairs)
+        half = _half_width(gaps, rows) if len(pairs) >= LEAST_SEEDS else np.nan
+        value = float(gaps.mean())
+        return Difference(value, value - half, value + half, rows=rows is not None)
+
+    def _by_row(self, pairs: list[tuple[dict, dict]]) -> np.ndarray | None:
+        """`[N]`: for each row how much more often the first arm is right, in points, where the cells kept it."""
+        if not all("right" in cell for pair in pairs for cell in pair):
+            return None
         count = self.facts["measured_on"]
-        gaps = np.array([_right(a, count) - _right(b, count) for a, b in pairs]) * 100
-        random, draws = np.random.default_rng(0), []
-        for _ in range(BOOTSTRAPS):
-            mean = gaps[random.integers(len(gaps), size=len(gaps))].mean(axis=0)
-            draws.append(mean[random.integers(count, size=count)].mean())
-        low, high = np.quantile(draws, (0.025, 0.975))
-        return Difference(value, float(low), float(high), rows=True)
+        return 100 * np.mean([_right(a, count) - _right(b, count) for a, b in pairs], axis=0)
 
     def needed_auroc(self, arm: str = NAMED) -> float | None:
         """The AUROC of a simulated critic from which on the arm's gap is within the paper's, if there is one."""
@@ -100,6 +101,12 @@ class SetResult:
             needed = needed if gap is None else auroc
         return needed
 
+    @property
+    def idle(self) -> bool:
+        """Whether machine labels that nobody reviewed are within the paper's gap: then any arm's gap says little."""
+        found = self.difference("human", "machine")
+        return found is not None and found.value <= self.protocol.paper.gap
+
     def sweep_gap(self, auroc: float, arm: str = NAMED) -> float | None:
         found = self.difference("human", f"{arm}, simulated {auroc:.2f}")
         return None if found is None else found.value
@@ -109,11 +116,16 @@ def _right(cell: dict, count: int) -> np.ndarray:
     return np.unpackbits(np.frombuffer(base64.b64decode(cell["right"]), dtype=np.uint8))[:count].astype(float)
 
 
-def _over_seeds(gaps: np.ndarray) -> Difference:
+def _half_width(gaps: np.ndarray, rows: np.ndarray | None) -> float:
+    """
+    Of a 95 % interval of the mean of the gaps `[seeds]`, by Student's t; where there are rows, with their part beside
+    it: the two errors are independent, so their squares add up.
+    """
     from scipy.stats import t
 
-    half = t.ppf(0.975, gaps.size - 1) * gaps.std(ddof=1) / np.sqrt(gaps.size)
-    return Difference(float(gaps.mean()), float(gaps.mean() - half), float(gaps.mean() + half), rows=False)
+    by_seed = t.ppf(0.975, gaps.size - 1) * gaps.std(ddof=1) / np.sqrt(gaps.size)
+    by_row = 0.0 if rows is None else 1.96 * rows.std(ddof=1) / np.sqrt(rows.size)
+    return float(np.hypot(by_seed, by_row))
 
 
 def all_results(folder: Path = RESULTS / "paper") -> list[SetResult]:

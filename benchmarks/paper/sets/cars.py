@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import torch
-from paper.data import Source
-from paper.features import Cache, image_vectors, standardised
-from paper.protocol import CHOSEN_ON, Paper, Protocol, Recipe, Rows, digests
+from paper.data import Source, image_digests
+from paper.features import Cache, components, image_vectors, standardised
+from paper.protocol import CHOSEN_ON, Paper, Protocol, Recipe, Rows
 
 
 CLASSES = 196
@@ -30,15 +30,15 @@ def load(source: Source, cache: Cache) -> Rows:
     machine = said.argmax(axis=1)
     return Rows(
         pool_ids=pool["id"].to_numpy(),
-        pool_content=_digests(pool),
+        pool_content=image_digests(pool),
         inputs=standardised(raw, raw),
         gold=gold,
         machine=machine,
         signals={"second model": 1 - doubted[np.arange(len(gold)), machine]},
         votes=np.empty((len(pool), 0), dtype=int),
-        vectors=_components(raw, 50),
+        vectors=components(raw),
         test_ids=tests["id"].to_numpy(),
-        test_content=_digests(tests),
+        test_content=image_digests(tests),
         test_inputs=standardised(seen(tests, "test", 0), raw),
         test_gold=tests["label"].to_numpy(),
         classes=CLASSES,
@@ -62,16 +62,6 @@ def _stand_in(vectors: np.ndarray, gold: np.ndarray, right: float) -> Callable[[
             optimizer.step()
 
     return fitted
-
-
-def _components(vectors: np.ndarray, count: int) -> np.ndarray:
-    from sklearn.decomposition import PCA
-
-    return PCA(min(count, len(vectors)), random_state=0).fit_transform(vectors).astype(np.float32)
-
-
-def _digests(table: pd.DataFrame) -> np.ndarray:
-    return digests([cell["bytes"] for cell in table["image"]])
 
 
 PROTOCOL = Protocol(

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pandas as pd
-from paper.data import Source
-from paper.features import Cache, image_vectors, standardised
-from paper.protocol import CHOSEN_ON, Paper, Protocol, Recipe, Rows, digests
+from paper.data import Source, image_digests
+from paper.features import Cache, components, image_vectors, standardised
+from paper.protocol import CHOSEN_ON, Paper, Protocol, Recipe, Rows
 from paper.recorded import panel, said_by
 
 
@@ -25,7 +25,7 @@ def load(source: Source, cache: Cache) -> Rows:
         machine=machine,
         signals={"panel": panel(machine, votes, 10)},
         votes=votes,
-        vectors=components(raw, 50),
+        vectors=components(raw),
         test_ids=tests["id"].to_numpy(),
         test_content=image_digests(tests),
         test_inputs=standardised(raw_tests, raw),
@@ -37,16 +37,6 @@ def load(source: Source, cache: Cache) -> Rows:
 def image_features(table: pd.DataFrame, split: str, source: Source, cache: Cache) -> np.ndarray:
     name = f"cifar10-{split}-lite0-{SIZE}{source.cut}"
     return cache.array(name, lambda: image_vectors(table["image"], size=SIZE)).astype(np.float32)
-
-
-def components(vectors: np.ndarray, count: int) -> np.ndarray:
-    from sklearn.decomposition import PCA
-
-    return PCA(min(count, len(vectors)), random_state=0).fit_transform(vectors).astype(np.float32)
-
-
-def image_digests(table: pd.DataFrame) -> np.ndarray:
-    return digests([cell["bytes"] for cell in table["image"]])
 
 
 PROTOCOL = Protocol(

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from paper.data import Source
-from paper.features import Cache, standardised
+from paper.data import Source, image_digests
+from paper.features import Cache, components, standardised
 from paper.protocol import Recipe, Rows
 from paper.sets import cifar10
 
@@ -19,7 +19,7 @@ def load(source: Source, cache: Cache) -> Rows:
     raw = cifar10.image_features(table, "test", source, cache)
     asked = _asked(source, table["id"])
     pool, tests = np.flatnonzero(asked), np.flatnonzero(~asked)
-    contents, ids, gold = cifar10.image_digests(table), table["id"].to_numpy(), table["label"].to_numpy()
+    contents, ids, gold = image_digests(table), table["id"].to_numpy(), table["label"].to_numpy()
     people = source.said("cifar10", table["id"], **PEOPLE)[pool]
     return Rows(
         pool_ids=ids[pool],
@@ -29,7 +29,7 @@ def load(source: Source, cache: Cache) -> Rows:
         machine=machine[pool],
         signals={"people": _dissent(source, table["id"].iloc[pool], machine[pool])},
         votes=people[:, None],
-        vectors=cifar10.components(raw[pool], 50),
+        vectors=components(raw[pool]),
         test_ids=ids[tests],
         test_content=contents[tests],
         test_inputs=standardised(raw[tests], raw[pool]),

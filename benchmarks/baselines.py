@@ -3,15 +3,14 @@
 import numpy as np
 
 
-def cleanlab_order(features: np.ndarray, labels: np.ndarray, seed: int) -> np.ndarray:
+def cleanlab_order(probs: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
-    Rows from the most to the least suspect, by cleanlab: out-of-fold probabilities of a logistic regression that was
-    trained on the machine labels, and cleanlab's own ranking of what it takes for issues; the rest by its score.
+    Rows from the most to the least suspect, by cleanlab's own ranking of what it takes for issues; the rest by its
+    score. `probs` `[N, K]` are those of a classifier that was trained on the labels of other rows, each of 0 to K - 1.
     """
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    probs = out_of_fold(features, labels, seed)
     issues = find_label_issues(labels, probs, return_indices_ranked_by="self_confidence", n_jobs=1)
     others = np.argsort(get_label_quality_scores(labels, probs), kind="stable")
     return np.concatenate([issues, others[~np.isin(others, issues)]])

@@ -128,7 +128,7 @@ def of_others(pool: Pool, vectors: np.ndarray | None, budget: int, seeds: range)
     ]
     if vectors is not None and np.bincount(pool.machine)[np.unique(pool.machine)].min() >= 5:
         dense = np.unique(pool.machine, return_inverse=True)[1]
-        orders = [cleanlab_order(vectors, dense, seed) for seed in seeds]
+        orders = [cleanlab_order(out_of_fold(vectors, dense, seed), dense) for seed in seeds]
         found["cleanlab"] = [float(pool.wrong[order[:budget]].sum()) for order in orders]
     return found
 

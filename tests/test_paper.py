@@ -25,6 +25,7 @@ if not BENCHMARKS.exists():
     pytest.skip("tests without the repository's benchmarks", allow_module_level=True)
 sys.path.insert(0, str(BENCHMARKS))
 
+import baselines  # noqa: E402
 import bench_paper  # noqa: E402
 from paper import choosing  # noqa: E402
 from paper.arms import ARMS, SAME, cells_of, label_accuracy, reviewed, simulated_critic, training_labels  # noqa: E402
@@ -176,10 +177,9 @@ def test_choices_do_not_see_what_is_measured_on(tmp_path, monkeypatch, cache):
     assert len(found[0]["vqa_rad"]["tried"]) == 4
 
 
-@pytest.mark.parametrize("arm", ["act threshold", "waves", "cleanlab", "machine"])
+@pytest.mark.parametrize("arm", ["act threshold", "waves", "cleanlab", "cdi", "machine"])
 def test_training_and_drawing_do_not_see_what_is_measured_on(arm, cache):
-    if arm == "cleanlab":
-        need_cleanlab()
+    need(arm)
     rows = made_up()
     poisoned = replace(rows, test_inputs=np.zeros_like(rows.test_inputs), test_gold=np.zeros_like(rows.test_gold))
     cells = [measured(prepared(protocol(seen), NOWHERE, cache), Cell(arm, 1.0, 0)) for seen in (rows, poisoned)]
@@ -190,14 +190,25 @@ def test_training_and_drawing_do_not_see_what_is_measured_on(arm, cache):
 # The arms
 
 
-def need_cleanlab() -> None:
-    pytest.importorskip("cleanlab", reason="an arm needs cleanlab: pip install cleanlab")
+OTHERS = {"cleanlab": "cleanlab", "cdi": "xgboost"}
+"""Arms, and the package each needs."""
 
 
-@pytest.mark.parametrize("name", [name for name in ARMS if name != "cdi"])
+def need(arm: str) -> None:
+    if arm in OTHERS:
+        pytest.importorskip(OTHERS[arm], reason=f"the arm {arm} needs {OTHERS[arm]}: pip install -e '.[dev]'")
+
+
+def test_cdi_asks_about_its_budget_where_the_first_rows_have_no_error():
+    need("cdi")
+    wrong = np.arange(1000) % 100 == 99
+    for seed in range(3):
+        assert baselines.cdi_selection(np.linspace(0, 1, 1000), wrong, 200, seed).sum() == 200
+
+
+@pytest.mark.parametrize("name", ARMS)
 def test_an_arm_asks_people_about_its_budget(name, cache):
-    if name == "cleanlab":
-        need_cleanlab()
+    need(name)
     problem = prepared(protocol(), NOWHERE, cache)
     arm = ARMS[name]
     rows = reviewed(problem, arm, 0.25, seed=0)
@@ -234,8 +245,7 @@ def test_a_draw_that_splits_a_tie_needs_cells_of_its_own(cache):
 
 @pytest.mark.parametrize("name", ["act exponential", "corrected", "cleanlab", "random", "corrected, one critic"])
 def test_a_draw_in_one_go_does_not_see_the_right_labels(name, cache):
-    if name == "cleanlab":
-        need_cleanlab()
+    need(name)
     rows = made_up()
     shuffled = replace(rows, gold=np.random.default_rng(5).permutation(rows.gold))
     drawn = [reviewed(prepared(protocol(one), NOWHERE, cache), ARMS[name], 0.25, seed=0) for one in (rows, shuffled)]

@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from baselines import CDI_REFIT, cdi_selection
+from baselines import CDI_REFIT, cdi_selection, cleanlab_order
 from datasets import Dataset
 from paper.problem import FUSED, Problem, criticized
 from paper.training import Labels
@@ -158,17 +158,11 @@ def _random(problem: Problem, budget: int, seed: int) -> np.ndarray:
 
 
 def _cleanlab(problem: Problem, budget: int, seed: int) -> np.ndarray:
-    """cleanlab's ranking of what it takes for issues, then its score; the same out-of-fold network as the critic's."""
-    from cleanlab.filter import find_label_issues
-    from cleanlab.rank import get_label_quality_scores
-
+    """By the same out-of-fold network as the critic's."""
     present = np.unique(problem.rows.machine)
     labels = np.searchsorted(present, problem.rows.machine)
     probs = problem.probs[:, present] / problem.probs[:, present].sum(axis=1, keepdims=True)
-    issues = find_label_issues(labels, probs, return_indices_ranked_by="self_confidence", n_jobs=1)
-    others = np.argsort(get_label_quality_scores(labels, probs), kind="stable")
-    order = np.concatenate([issues, others[~np.isin(others, issues)]])
-    return np.isin(np.arange(len(labels)), order[:budget])
+    return np.isin(np.arange(len(labels)), cleanlab_order(probs, labels)[:budget])
 
 
 def _cdi(problem: Problem, budget: int, seed: int) -> np.ndarray:

@@ -3,7 +3,7 @@ How well a small local model criticizes the recorded labels of the paper's sets:
 
     python benchmarks/bench_paper_critics.py --data FOLDER --weights WEIGHTS     # an hour on one core
 
-Qwen2.5-Coder-1.5B (and -0.5B where a reply has to be written) criticize 200 labels each of GPT-4, GPT-4o, Claude 3.5
+Qwen2.5-Coder-1.5B (and -0.5B where a reply has to be written) criticize 200 labels each (100 by `devil`) of GPT-4, GPT-4o, Claude 3.5
 Sonnet and GPT-4o-mini: `likelihood` and `logit` on the text, `devil` on the reasoning that the annotator wrote. Each
 finished critic is kept in benchmarks/results/paper/local_critics.json, so a run that was broken off goes on, within it
 from the store. `--weights` is a folder with qwen15.gguf and qwen05.gguf.
@@ -33,8 +33,8 @@ from act_hf.records import add_record
 
 
 KEPT = RESULTS / "paper" / "local_critics.json"
-ROWS = 200
-"""Of a pool, at random: a small model reads one or two rows a second here."""
+ROWS = {"likelihood": 200, "logit": 200, "devil": 100}
+"""Of a pool, at random, by strategy: a small model reads a row a second here, and writes a reply in five."""
 
 GARMENTS = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 
@@ -97,7 +97,7 @@ def labelled(source: Source, question: Question) -> tuple[Dataset, np.ndarray]:
         sentences=SENTENCES.get(name, ()),
     )
     made = add_record(made, "annotate", task=task.to_dict(), model=model)
-    kept = chosen_rows(len(made), ROWS)
+    kept = chosen_rows(len(made), ROWS[question.strategy])
     return made.select(kept), (said != rows["label"].to_numpy())[kept]
 
 

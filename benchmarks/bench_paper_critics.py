@@ -3,10 +3,10 @@ How well a small local model criticizes the recorded labels of the paper's sets:
 
     python benchmarks/bench_paper_critics.py --data FOLDER --weights WEIGHTS     # an hour on one core
 
-Qwen2.5-Coder-1.5B (and -0.5B where a reply has to be written) criticize 200 labels each (100 by `devil`) of GPT-4, GPT-4o, Claude 3.5
-Sonnet and GPT-4o-mini: `likelihood` and `logit` on the text, `devil` on the reasoning that the annotator wrote. Each
-finished critic is kept in benchmarks/results/paper/local_critics.json, so a run that was broken off goes on, within it
-from the store. `--weights` is a folder with qwen15.gguf and qwen05.gguf.
+Qwen2.5-Coder-1.5B (and -0.5B where a reply has to be written) criticize 200 labels each (100 by `devil`) of GPT-4,
+GPT-4o, Claude 3.5 Sonnet and GPT-4o-mini: `likelihood` and `logit` on the text, `devil` on the reasoning that the
+annotator wrote. Each finished critic is kept in benchmarks/results/paper/local_critics.json, so a run that was broken
+off goes on, within it from the store. `--weights` is a folder with qwen15.gguf and qwen05.gguf.
 """
 
 import argparse

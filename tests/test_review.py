@@ -472,6 +472,24 @@ class TestSavedBySpreadsheets:
         write(sheet, [*rows, {}, {}])
         assert self.pulled(sheet) == ["spam"] * 6
 
+    def test_more_cells_than_the_header_has(self, sheet, rows):
+        """A row that lost the quotes around its text: each cell behind it is under the name of the one before."""
+        write(sheet, rows)
+        sheet.write_text(sheet.read_text(encoding="utf-8").replace('"a, b; c"', "a, b; c"), encoding="utf-8")
+        says = f"the row of act_id '{act_id('a, b; c')}' has more cells than the header, with 'spam'"
+        with pytest.raises(ACTError, match=says):
+            self.pulled(sheet)
+        with pytest.raises(ACTError, match=says):
+            push_table(self.dataset, sheet)
+
+    def test_empty_cells_at_the_end(self, sheet, rows):
+        write(sheet, rows)
+        wider = sheet.read_text(encoding="utf-8").replace(",spam\n", ",spam,, \n")
+        sheet.write_text(wider, encoding="utf-8")
+        assert push_table(drawn(["new"], chosen=[True]), sheet) == 1
+        sheet.write_text(wider, encoding="utf-8")
+        assert self.pulled(sheet) == ["spam"] * 6
+
     def test_capitals(self, sheet, rows):
         write(sheet, [row | {HUMAN: "SPAM"} for row in rows])
         assert self.pulled(sheet) == ["spam"] * 6

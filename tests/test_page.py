@@ -211,6 +211,14 @@ class TestPull:
         ann.answer(0)
         assert human(pull_review(pulled, path)) == ["ham", None, None, None]
 
+    def test_a_comment_that_was_cleared_is_gone_after_the_next_pull(self, path, dataset, ann):
+        ann.look()
+        ann.answer(1, "obvious")
+        pulled = pull_review(dataset, path)
+        ann.undo()
+        ann.answer(1)
+        assert pull_review(pulled, path)[RESPONSES][0] == [{"annotator": "ann", "label": "spam", "comment": None}]
+
     def test_an_answer_taken_back_after_a_pull_counts_until_there_is_another(self, path, dataset, ann):
         ann.look()
         for label in (1, 2):

@@ -333,8 +333,11 @@ class TestPull:
         write(path, [row | {HUMAN: "ham", COMMENT: "hard" if row["sms"] == "ok" else ""} for row in read(path)])
         once = pull_table(drawn(), path)
         assert [answers[0]["comment"] for answers in once[RESPONSES] if answers] == [None, None, None, "hard"]
-        write(path, [{ID: row[ID], HUMAN: row[HUMAN]} for row in read(path)])
+        commented = read(path)
+        write(path, [{ID: row[ID], HUMAN: row[HUMAN]} for row in commented])
         assert pull_table(once, path).to_dict() == once.to_dict()
+        write(path, [row | {COMMENT: ""} for row in commented])
+        assert [answers[0]["comment"] for answers in pull_table(once, path)[RESPONSES] if answers] == [None] * 4
 
     def test_a_comment_is_to_the_answer_that_it_came_with(self):
         said = Response(act_id("ok"), "ann", "ham", "surely ham")

@@ -118,7 +118,7 @@ class Table:
         label = _label(_cell(line, columns.HUMAN), task)
         task.index(label)
         who = _cell(line, ANNOTATOR) or self.annotator
-        return Response(_act_id(line), who, label, _cell(line, COMMENT) or None)
+        return Response(_act_id(line), who, label, _cell(line, COMMENT) if COMMENT in line else None)
 
 
 def count_answers(path: str | Path) -> int:

@@ -477,6 +477,15 @@ class TestPull:
         ann.ask("PUT", f"responses/{response}", json={"values": {"label": {"value": "bad"}}, "status": "submitted"})
         assert pull_review(once, place())[HUMAN][:] == [1]
 
+    def test_a_comment_that_was_cleared_is_gone(self, place, owner, ann, name):
+        push_review(drawn(["one"]), place())
+        ann.answer(owner.records(name)[0]["id"], "good", comment="because")
+        once = pull_review(drawn(["one"]), place())
+        assert once[RESPONSES][0][0]["comment"] == "because"
+        response = owner.records(name)[0]["responses"][0]["id"]
+        ann.ask("PUT", f"responses/{response}", json={"values": {"label": {"value": "good"}}, "status": "submitted"})
+        assert pull_review(once, place())[RESPONSES][0][0]["comment"] is None
+
     def test_nobody_answered(self, place, owner, ann, name):
         push_review(drawn(texts(2)), place())
         with pytest.raises(ACTError, match=f"nobody has answered in argilla .*/{name} yet"):

@@ -526,6 +526,22 @@ class TestWithoutAServer:
             LocalArgilla(tmp_path / "home", environment=tmp_path / "none").start()
         assert not (tmp_path / "home").exists()
 
+    def test_a_system_without_its_locks_is_told_which_have_them(self, tmp_path):
+        """In a process of its own: Windows has no fcntl to import."""
+        program = (
+            "import sys; sys.modules['fcntl'] = None\n"
+            "from act_hf.review.argilla_local import LocalArgilla, setup\n"
+            "from act_hf.review.argilla_local.data import DataFolder\n"
+            "from pathlib import Path\n"
+            "for start in (lambda: setup(print), DataFolder(Path(sys.argv[1])).claim):\n"
+            "    try: start()\n"
+            "    except Exception as error: print(type(error).__name__, error)\n"
+        )
+        command = [sys.executable, "-c", program, str(tmp_path / "home")]
+        kept = os.environ | {"ACT_HF_HOME": str(tmp_path)}
+        said = subprocess.run(command, env=kept, capture_output=True, text=True, check=True).stdout
+        assert said.count("ACTError the local Argilla server needs Linux or macOS; elsewhere use docs/") == 2
+
     def test_an_unknown_engine(self, tmp_path):
         with pytest.raises(ACTError, match="engine 'solr' is none of sql, opensearch"):
             LocalArgilla(tmp_path / "home", engine="solr")

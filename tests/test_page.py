@@ -211,6 +211,14 @@ class TestPull:
         ann.answer(0)
         assert human(pull_review(pulled, path)) == ["ham", None, None, None]
 
+    def test_a_comment_that_was_cleared_is_gone_after_the_next_pull(self, path, dataset, ann):
+        ann.look()
+        ann.answer(1, "obvious")
+        pulled = pull_review(dataset, path)
+        ann.undo()
+        ann.answer(1)
+        assert pull_review(pulled, path)[RESPONSES][0] == [{"annotator": "ann", "label": "spam", "comment": None}]
+
     def test_an_answer_taken_back_after_a_pull_counts_until_there_is_another(self, path, dataset, ann):
         ann.look()
         for label in (1, 2):
@@ -732,6 +740,25 @@ class TestServing:
             assert httpx.get(page.url).status_code == 200
             assert httpx.get(page.url, headers={"host": "evil.example"}).status_code == 403
             assert httpx.post(page.url, headers={"origin": "https://evil.example"}).status_code == 403
+
+    def test_without_a_token_other_machines_get_in_and_other_sites_do_not(self, path, dataset):
+        """A site whose name points here is the page's own to a browser: Host and Origin are alike."""
+        push_review(dataset, path)
+        with serve_page(path, host="0.0.0.0", port=0, token=False) as page:
+            port = page.url.split(":")[2].strip("/")
+            local = f"http://127.0.0.1:{port}/"
+            for host, status in {
+                "192.168.1.5": 200,
+                "[fe80::1]": 200,
+                socket.gethostname(): 200,
+                f"{socket.gethostname()}.local": 200,
+                "evil.example": 403,
+                "192.168.1.5.evil.example": 403,
+                "[evil": 403,
+                "": 403,
+            }.items():
+                headers = {"host": f"{host}:{port}", "origin": f"http://{host}:{port}"}
+                assert httpx.get(local, headers=headers).status_code == status, host
 
     def test_a_data_set_is_pushed_first(self, path, dataset):
         with serve_page(dataset, file=path, port=0, annotator="ann") as page:

@@ -258,6 +258,16 @@ class TestSeveralPeople:
         people = [event[0] for event in events(path)]
         assert (people.count("ann"), people.count("bob")) == (100, 100)
 
+    def test_the_accuracy_says_that_one_of_two_answers_settles_a_row(self, browser, path):
+        push_review(numbered(6), path)
+        with served(path, "--port", 0, "--per-row", 2) as page:
+            ann = Reviewer(browser)
+            ann.open(page.url, "ann")
+            ann.press("1", "2", "1")
+            while "Accuracy" not in ann.text(".act-confirmed"):  # it is worked out beside the review
+                ann.press("u", "1")
+            assert "to come; a row with one answer counts as settled (95" in ann.text(".act-confirmed")
+
     def test_two_tabs_of_one_person_show_different_rows(self, browser, path):
         push_review(numbered(3), path)
         with served(path, "--port", 0) as page:

@@ -333,8 +333,11 @@ class TestPull:
         write(path, [row | {HUMAN: "ham", COMMENT: "hard" if row["sms"] == "ok" else ""} for row in read(path)])
         once = pull_table(drawn(), path)
         assert [answers[0]["comment"] for answers in once[RESPONSES] if answers] == [None, None, None, "hard"]
-        write(path, [{ID: row[ID], HUMAN: row[HUMAN]} for row in read(path)])
+        commented = read(path)
+        write(path, [{ID: row[ID], HUMAN: row[HUMAN]} for row in commented])
         assert pull_table(once, path).to_dict() == once.to_dict()
+        write(path, [row | {COMMENT: ""} for row in commented])
+        assert [answers[0]["comment"] for answers in pull_table(once, path)[RESPONSES] if answers] == [None] * 4
 
     def test_a_comment_is_to_the_answer_that_it_came_with(self):
         said = Response(act_id("ok"), "ann", "ham", "surely ham")
@@ -470,6 +473,24 @@ class TestSavedBySpreadsheets:
 
     def test_empty_lines_at_the_end(self, sheet, rows):
         write(sheet, [*rows, {}, {}])
+        assert self.pulled(sheet) == ["spam"] * 6
+
+    def test_more_cells_than_the_header_has(self, sheet, rows):
+        """A row that lost the quotes around its text: each cell behind it is under the name of the one before."""
+        write(sheet, rows)
+        sheet.write_text(sheet.read_text(encoding="utf-8").replace('"a, b; c"', "a, b; c"), encoding="utf-8")
+        says = f"the row of act_id '{act_id('a, b; c')}' has more cells than the header, with 'spam'"
+        with pytest.raises(ACTError, match=says):
+            self.pulled(sheet)
+        with pytest.raises(ACTError, match=says):
+            push_table(self.dataset, sheet)
+
+    def test_empty_cells_at_the_end(self, sheet, rows):
+        write(sheet, rows)
+        wider = sheet.read_text(encoding="utf-8").replace(",spam\n", ",spam,, \n")
+        sheet.write_text(wider, encoding="utf-8")
+        assert push_table(drawn(["new"], chosen=[True]), sheet) == 1
+        sheet.write_text(wider, encoding="utf-8")
         assert self.pulled(sheet) == ["spam"] * 6
 
     def test_capitals(self, sheet, rows):

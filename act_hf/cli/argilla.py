@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -37,10 +36,6 @@ def argilla(
     """
     if not local and not setup:
         raise ACTError("review argilla: give --local to start a server on this machine, or --setup to install it only")
-    if os.name != "posix":
-        raise ACTError(
-            "review argilla: the local server runs on Linux and macOS; elsewhere use docs/argilla-compose.yml"
-        )
     from act_hf.review.argilla_local import LocalArgilla
     from act_hf.review.argilla_local import setup as install
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import jinja2
+from markupsafe import Markup
 
 from act_hf.errors import printable
 from act_hf.report.facts import METHODS, interval, percent
@@ -37,7 +39,12 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, interval=interval, plain=_plain, sentence=_sentence, method=METHODS.__getitem__
+        percent=percent,
+        interval=interval,
+        plain=_plain,
+        sentence=_sentence,
+        breakable=_breakable,
+        method=METHODS.__getitem__,
     )
     return environment.get_template(template).render(**values)
 
@@ -45,6 +52,11 @@ def render(template: str, **values: Any) -> str:
 def _sentence(text: str) -> str:
     """Running text with names in it: without what could turn the words around the name the other way."""
     return "\u00a0".join(printable(part) for part in text.split("\u00a0"))
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may be broken where its words meet."""
+    return Markup("<wbr>").join(re.split(r"(?<=[_/.:-])(?=.)", name))  # which escapes the words
 
 
 def _plain(value: Any) -> str:

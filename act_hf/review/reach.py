@@ -33,7 +33,7 @@ class Reach:
 
     Args:
         low, high (`float`): shares in [0, 1], between which the 95 % interval of the finished review will be,
-            whatever the answers to come.
+            whatever the answers to the rows that are left.
         low_after, high_after (`float`): the same for the labels after the review, to 0.2 points: that interval is
             widest in between.
     """

@@ -32,7 +32,8 @@ class Response:
         act_id (`str`): the row.
         annotator (`str`): who answered.
         label (`str`): the label's name.
-        comment (`str`, *optional*): what they had to say about it.
+        comment (`str`, *optional*): what they had to say about it; `""` for nothing. With `None`, for a place that
+            does not say, the comment that was there stays, to the same answer.
     """
 
     act_id: str
@@ -139,13 +140,13 @@ def check_ids(dataset: Dataset, ids: Sequence[str]) -> None:
         raise ACTError(f"review: answers for rows that were not selected, with the {_some(idle)}")
 
 
-def _by_row(responses: Sequence[Response]) -> dict[str, dict[str, Answer]]:
-    given: dict[str, dict[str, Answer]] = defaultdict(dict)
+def _by_row(responses: Sequence[Response]) -> dict[str, dict[str, Response]]:
+    given: dict[str, dict[str, Response]] = defaultdict(dict)
     twice = []
     for response in responses:
         if response.annotator in given[response.act_id]:
             twice.append(response.act_id)
-        given[response.act_id][response.annotator] = _answer(response.annotator, response.label, response.comment)
+        given[response.act_id][response.annotator] = response
     if twice:
         raise ACTError(
             f"review: more than one answer by the same person for the {_some(twice)}; keep one for each row"
@@ -183,19 +184,20 @@ def _answer(annotator: str, label: str, comment: str | None = None) -> Answer:
 
 
 def _with(
-    earlier: Mapping[str, Answer], given: Mapping[str, Answer], act_id: str, *, replace: bool
+    earlier: Mapping[str, Answer], given: Mapping[str, Response], act_id: str, *, replace: bool
 ) -> dict[str, Answer]:
     merged = dict(earlier)
-    for annotator, answer in given.items():
-        before = earlier.get(annotator, answer)
-        if before["label"] != answer["label"] and not replace:
+    for annotator, response in given.items():
+        before = earlier.get(annotator, _answer(annotator, response.label))
+        same = before["label"] == response.label
+        if not same and not replace:
             raise ACTError(
-                f"review: {annotator!r} answered {before['label']!r} for {act_id} before and {answer['label']!r} now; "
+                f"review: {annotator!r} answered {before['label']!r} for {act_id} before and {response.label!r} now; "
                 "pass replace=True (--replace) to change the answer"
             )
         # A file without a column of comments says nothing against the comment that was there, to the same answer.
-        same = before["label"] == answer["label"]
-        merged[annotator] = {**answer, "comment": answer["comment"] or (before["comment"] if same else None)}
+        comment = before["comment"] if same and response.comment is None else response.comment
+        merged[annotator] = _answer(annotator, response.label, comment)
     return merged
 
 

@@ -80,9 +80,15 @@ class ReviewStatus:
         reach = self.reach
         return [
             f"accuracy of the machine labels: {_range(reach.low, reach.high)}, "
-            f"of all labels after the review: {_range(reach.low_after, reach.high_after)}"
-            + (" (95 %, whatever the answers to come)" if self.left else " (95 %)")
+            f"of all labels after the review: {_range(reach.low_after, reach.high_after)} (95 %{self._supposed()})"
         ]
+
+    def _supposed(self) -> str:
+        """What the bounds stand on, while rows are to go."""
+        if not self.left:
+            return ""
+        settled = "; a row with one answer counts as settled" if self.pairs else ""  # several people answer a row
+        return f", whatever the answers to the rows to go{settled}"
 
 
 def review_status(dataset: Dataset, place: str | Path | Place | None = None) -> ReviewStatus:

@@ -30,6 +30,9 @@ ANNOTATOR = "act_annotator"
 COMMENT = "act_comment"
 FORMATS = (".csv", ".jsonl")
 
+_MORE = "act_more"
+"""The cells of a row that are under no name."""
+
 # A spreadsheet takes this for a number, a date or a time, and saves another one: an id 12345e67 comes back as 1.2E+71.
 # The digit is looked for ahead: between two repeats of the same signs, a long text of numbers takes quadratic time.
 _NUMBER = re.compile(r"(?=\D*\d)[\d.,:/%e +-]+", re.IGNORECASE | re.ASCII)
@@ -115,7 +118,7 @@ class Table:
         label = _label(_cell(line, columns.HUMAN), task)
         task.index(label)
         who = _cell(line, ANNOTATOR) or self.annotator
-        return Response(_act_id(line), who, label, _cell(line, COMMENT) or None)
+        return Response(_act_id(line), who, label, _cell(line, COMMENT) if COMMENT in line else None)
 
 
 def count_answers(path: str | Path) -> int:
@@ -159,8 +162,8 @@ def _write(path: Path, lines: list[dict[str, Any]], *, raw: int) -> None:
 
 def _to_csv(lines: list[dict[str, Any]], raw: int) -> str:
     text = io.StringIO()
-    fields = dict.fromkeys(name for line in lines for name in line if name is not None)
-    writer = csv.DictWriter(text, fieldnames=list(fields), extrasaction="ignore")
+    fields = dict.fromkeys(name for line in lines for name in line)
+    writer = csv.DictWriter(text, fieldnames=list(fields))
     writer.writeheader()
     writer.writerows(lines[:raw])
     writer.writerows({name: _escaped(value) for name, value in line.items()} for line in lines[raw:])
@@ -214,7 +217,14 @@ def _from_csv(text: str) -> list[dict[str, Any]]:
     header = text.partition("\n")[0]
     # Some spreadsheets save with the separator of the country.
     delimiter = max(",;\t", key=header.count)
-    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
+    lines = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey=_MORE))
+    for line in lines:
+        if more := " ".join(line.pop(_MORE, [])).strip():  # spreadsheets leave empty cells at the end
+            raise csv.Error(
+                f"the row of act_id {_act_id(line)!r} has more cells than the header, with {more[:60]!r}; give each "
+                f"column a name, and put quotes around a text with {delimiter!r} in it"
+            )
+    return lines
 
 
 def _from_jsonl(text: str) -> list[dict[str, Any]]:

@@ -108,4 +108,4 @@ def _read(response: Any, act_id: str, people: Mapping[str, str]) -> tuple[Respon
     if who is None:
         return None, "answers by people who are not in the workspace any more; an owner's key gives their names"
     said = comment.strip() if isinstance(comment, str) else ""
-    return Response(act_id, who, label, said or None), ""
+    return Response(act_id, who, label, said), ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import secrets
@@ -13,6 +12,7 @@ from typing import IO, Any
 
 from act_hf.errors import ACTError, printable
 from act_hf.files import written_whole
+from act_hf.review.argilla_local import locks
 
 
 WORKSPACE = "argilla"
@@ -69,7 +69,7 @@ class DataFolder:
         except OSError as error:
             raise ACTError(f"cannot use {str(self.path)!r} as the data folder of a server: {error}") from error
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.take(lock, wait=False)
         except BlockingIOError:
             lock.seek(0)
             holder = printable(lock.read().strip())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from act_hf.errors import ACTError, printable
 from act_hf.models.store import home
+from act_hf.review.argilla_local import locks
 
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ def _alone(environment: Path, say: Callable[[str], None]) -> Iterator[None]:
     environment.parent.mkdir(parents=True, exist_ok=True)
     with environment.with_suffix(".lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            locks.take(lock, wait=False)
         except BlockingIOError:
             say("another process is installing the Argilla server; waiting for it")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            locks.take(lock, wait=True)
         yield
 
 

@@ -140,7 +140,7 @@ def responses(database: Database) -> list[Response]:
     """Everybody's answers that count."""
     with database.reading() as connection:
         rows = connection.execute(
-            "SELECT act_id, events.person, events.label, comment FROM latest "
+            "SELECT act_id, events.person, events.label, coalesce(comment, '') FROM latest "
             "JOIN events ON events.number = latest.event JOIN rows ON rows.number = latest.row "
             "WHERE latest.kind = ? ORDER BY latest.event",
             (LABEL,),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -31,7 +32,7 @@ _HEADERS = {
     "cache-control": "no-store",
 }
 _MISSING = "This page needs its whole address, with the token, as it was printed when the page was started.\n"
-_FOREIGN = "This page answers only what it asked itself.\n"
+_FOREIGN = "This page answers only at the address where it is served, and only what it asked itself.\n"
 
 
 class Guard:
@@ -43,8 +44,9 @@ class Guard:
         token (`str`, *optional*): what the address has to hold on the first visit; a cookie keeps it from then on.
             Without one everybody who reaches the port gets in.
         cookie (`str`): its name: cookies do not know about ports.
-        hosts (`frozenset` of `str`, *optional*): names by which the page may be called. Without them, any: another
-            site may let a name of its own point here, but has neither token nor cookie.
+        hosts (`frozenset` of `str`, *optional*): names by which the page may be called, in small letters, beside any
+            IP address: another site may let a name of its own point here. Without them, any name, which takes a token:
+            that site has neither token nor cookie.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Guard:
 
     def _is_own(self, headers: dict[str, str]) -> bool:
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self.hosts is not None and _hostname(host) not in self.hosts:
+        if self.hosts is not None and not (_is_address(name := _hostname(host)) or name in self.hosts):
             return False
         return origin is None or origin.partition("://")[2] == host
 
@@ -82,11 +84,19 @@ class Guard:
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
 
-def _hostname(host: str) -> str | None:
+def _hostname(host: str) -> str:
     try:
-        return urlsplit(f"//{host}").hostname
+        return urlsplit(f"//{host}").hostname or ""
     except ValueError:
-        return None
+        return ""
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def _asked_token(scope: Scope) -> str:

@@ -361,8 +361,9 @@ function confirmed() {
   const made = view.progress;
   if (!made.judged) return null;
   const share = `Machine label confirmed so far: ${percent(made.confirmed / made.judged)} of ${count(made.judged, "answer")}. `;
+  const settled = review.per_row > 1 ? "; a row with one answer counts as settled" : "";
   const whole = made.accuracy
-    ? `Accuracy of all machine labels: between ${percent(made.accuracy[0])} and ${percent(made.accuracy[1])}, whatever the answers to come (95\u00a0%).`
+    ? `Accuracy of all machine labels: between ${percent(made.accuracy[0])} and ${percent(made.accuracy[1])}, whatever the answers to come${settled} (95\u00a0%).`
     : "The most doubtful come first, so this is not the accuracy of the set.";
   return make("p", { class: "act-facts act-confirmed" }, share, whole);
 }

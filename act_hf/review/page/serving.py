@@ -96,7 +96,9 @@ def serve_page(
         host (`str`, *optional*, defaults to `"127.0.0.1"`): the address to listen at. Others than this machine can
             reach the page only with another one.
         port (`int`, *optional*): 7860 by default, or a free one where that is in use.
-        token (`bool`, *optional*, defaults to `True`): lets in only those who have the address with its token.
+        token (`bool`, *optional*, defaults to `True`): lets in only those who have the address with its token. Without
+            one the page answers by IP address, the machine's name and `host` alone: a name of another site may point
+            to it.
 
     Returns:
         [`ServedPage`]: `print(page.url)`, `page.wait()` in a script, `page.close()` at the end.
@@ -177,10 +179,17 @@ def _server(reviewing: Reviewing, token: str | None, host: str, port: int) -> uv
     outer = FastAPI(openapi_url=None)
     options: dict[str, Any] = look()
     gradio.mount_gradio_app(outer, build_app(reviewing), path="/", server_name=host, server_port=port, **options)
-    hosts = LOOPBACKS if host in LOOPBACKS else None
-    guarded = Guard(outer, token=token, cookie=f"act_hf_review_{port}", hosts=hosts)
+    guarded = Guard(outer, token=token, cookie=f"act_hf_review_{port}", hosts=_names(host, token))
     # No access log: addresses hold the token. Pages keep a connection open for as long as they are.
     config = uvicorn.Config(
         guarded, log_level="error", access_log=False, lifespan="on", ws="none", timeout_graceful_shutdown=1
     )
     return uvicorn.Server(config)
+
+
+def _names(host: str, token: str | None) -> frozenset[str] | None:
+    """By which the page may be called: any, where the token keeps other sites out."""
+    if host in LOOPBACKS:
+        return LOOPBACKS
+    machine = socket.gethostname().lower()
+    return None if token else LOOPBACKS | {host.lower(), machine, f"{machine}.local"}

@@ -3,7 +3,8 @@ How many of the errors do people find, when they look at as many rows as there a
 
     pip install cleanlab xgboost
     python benchmarks/bench_waves.py --data FOLDER     # about an hour on two cores; no network
-    python benchmarks/bench_waves.py --docs            # the table of docs/statistics.md from the JSON
+    python benchmarks/bench_waves.py --data FOLDER --fewer    # one shot against waves with 70 % of its rows, only
+    python benchmarks/bench_waves.py --docs            # the tables of docs/statistics.md from the JSON
 
 On every set of recorded annotations (pools.py), at the ideal budget B* = number of errors, over seeds: one shot of the
 threshold rule, the same in waves with recalibration or with the error model in between (all through act_hf.sample,
@@ -44,6 +45,8 @@ WAVES = {
     "5 waves, error model": {"waves": 5, "method": "model"},
     "10 waves, error model": {"waves": 10, "method": "model"},
 }
+FEWER = 0.7
+SEEDS_OF_FEWER = 5
 OTHERS = ("random", "cleanlab", "CDI", "perfect")
 
 
@@ -133,23 +136,48 @@ def of_others(pool: Pool, vectors: np.ndarray | None, budget: int, seeds: range)
     return found
 
 
-def trial(pool: Pool, cache: Path) -> dict:
-    started = time.perf_counter()
+def with_critic(pool: Pool, cache: Path) -> tuple[Pool, np.ndarray | None]:
+    """The pool and its vectors; where no other model's answer is recorded, a classifier is the critic."""
     disable_progress_bars()
     vectors = embeddings(pool, cache)
-    critic = pool.critic
     if np.isnan(pool.error_probs).any():
         probs = out_of_fold(vectors, pool.machine, 0)
-        critic = "classifier on the machine labels"
-        pool = replace(pool, error_probs=1 - probs[np.arange(pool.rows), pool.machine], critic=critic)
+        error_probs = 1 - probs[np.arange(pool.rows), pool.machine]
+        pool = replace(pool, error_probs=error_probs, critic="classifier on the machine labels")
+    return pool, vectors
+
+
+def trial(pool: Pool, cache: Path) -> dict:
+    started = time.perf_counter()
+    pool, vectors = with_critic(pool, cache)
     rows, budget = criticized(pool, vectors), int(pool.wrong.sum())
     seeds = range(SEEDS if pool.rows < LARGE else SEEDS_OF_LARGE)
     found = of_others(pool, vectors, budget, seeds)
     for name, options in WAVES.items():
         found[name] = [float(found_in_waves(rows, budget, seed, **options)) for seed in seeds]
         print(pool.name, name, f"{np.mean(found[name]) / budget:.1%}", flush=True)
+    return recalled(pool, found, len(seeds), started)
+
+
+def trial_of_fewer(pool: Pool, cache: Path) -> dict:
+    """One shot with as many rows as there are errors, and waves with `FEWER` of that."""
+    started = time.perf_counter()
+    pool, vectors = with_critic(pool, cache)
+    rows, budget = criticized(pool, vectors), int(pool.wrong.sum())
+    seeds = range(SEEDS_OF_FEWER if pool.rows < LARGE else SEEDS_OF_LARGE)
+    budgets = {"one shot": budget, "5 waves, error model": round(FEWER * budget)}
+    found = {
+        name: [float(found_in_waves(rows, size, seed, **WAVES[name])) for seed in seeds]
+        for name, size in budgets.items()
+    }
+    print(pool.name, {name: f"{np.mean(values) / budget:.1%}" for name, values in found.items()}, flush=True)
+    return recalled(pool, found, len(seeds), started)
+
+
+def recalled(pool: Pool, found: dict[str, list[float]], seeds: int, started: float) -> dict:
+    budget = int(pool.wrong.sum())
     shares = {name: [round(value / budget, 5) for value in values] for name, values in found.items()}
-    return pool.facts() | {"seeds": len(seeds), "seconds": round(time.perf_counter() - started), "recall": shares}
+    return pool.facts() | {"seeds": seeds, "seconds": round(time.perf_counter() - started), "recall": shares}
 
 
 def figures(sets: list[dict]) -> dict:
@@ -196,6 +224,16 @@ def waves_table(result: dict) -> str:
     return table(["set", "wrong / rows", "critic", *shown], rows)
 
 
+def fewer_table(result: dict) -> str:
+    rows = []
+    for one in result["sets"]:
+        whole, fewer = (one["recall"][name] for name in ("one shot", "5 waves, error model"))
+        verdict = "yes" if np.mean(fewer) >= np.mean(whole) else "no"
+        rows.append([one["set"], f"{one['errors']} / {one['rows']}", recall(whole), recall(fewer), verdict])
+    header = ["set", "wrong / rows", "one shot, B* rows", "5 waves, error model, 70 % of B*", "at least as many?"]
+    return table(header, rows)
+
+
 def recall(values: list[float] | None) -> str:
     if values is None:
         return "–"
@@ -212,24 +250,26 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the folder with the sets")
     parser.add_argument("--cache", type=Path, default=Path("act_embeddings"), help="where embeddings are kept")
     parser.add_argument("--only", default="", help="sets whose name begins so, to try it: prints, saves nothing")
-    parser.add_argument("--docs", action="store_true", help="write the table of docs/statistics.md")
+    parser.add_argument("--fewer", action="store_true", help="one shot against waves with 70 %% of its rows, only")
+    parser.add_argument("--docs", action="store_true", help="write the tables of docs/statistics.md")
     given = parser.parse_args()
     if not (given.data or given.docs):
-        parser.error("give --data FOLDER to measure, --docs to write the table, or both")
+        parser.error("give --data FOLDER to measure, --docs to write the tables, or both")
     if given.data:
         pools = [*recorded_pools(given.data), fashion_pool(given.data)]
         pools = [pool for pool in pools if pool.name.startswith(given.only)]
         # The large ones first, so that neither worker waits for the other at the end.
         pools.sort(key=lambda pool: -pool.rows)
         with ProcessPoolExecutor(2) as workers:
-            sets = sorted(workers.map(partial(trial, cache=given.cache), pools), key=lambda one: one["set"])
-        result = {"mix": MIX, "sets": sets, "means": figures(sets)}
-        print(json.dumps(result["means"], indent=1))
+            measure = partial(trial_of_fewer if given.fewer else trial, cache=given.cache)
+            sets = sorted(workers.map(measure, pools), key=lambda one: one["set"])
+        name, means = ("waves_fewer", {}) if given.fewer else ("waves", {"means": figures(sets)})
+        print(json.dumps(means, indent=1))
         if not given.only:
-            save_result("waves", result)
+            save_result(name, {"mix": MIX, "sets": sets, **means})
     if given.docs:
-        result = json.loads((RESULTS / "waves.json").read_text(encoding="utf-8"))
-        write_tables("statistics.md", {"waves": waves_table(result)})
+        results = [json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in ("waves", "waves_fewer")]
+        write_tables("statistics.md", {"waves": waves_table(results[0]), "fewer": fewer_table(results[1])})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from paper.protocol import Protocol, Rows
 from paper.training import out_of_fold
 
 from act_hf import Task
+from act_hf.columns import ERROR_PROB
 from act_hf.critics.fusion import fused
 from act_hf.critics.panel import VOTE
 from act_hf.records import add_record
@@ -48,7 +49,10 @@ def prepared(protocol: Protocol, source: Source, cache: Cache) -> Problem:
 
 
 def criticized(problem: Problem, error_probs: np.ndarray, *, details: bool = False) -> Dataset:
-    """The pool with its labels and error probabilities; `details` adds what an error model learns from."""
+    """
+    The pool with its labels and error probabilities; `details` adds what an error model learns from: each critic's own
+    column beside the fused one, as `fuse` leaves them, the votes of a panel, and vectors.
+    """
     rows = problem.rows
     names = [str(k) for k in range(rows.classes)]
     label, text = ClassLabel(names=names), Value("string")
@@ -65,6 +69,9 @@ def criticized(problem: Problem, error_probs: np.ndarray, *, details: bool = Fal
         for voter, votes in enumerate(rows.votes.T):
             values[f"{VOTE}{voter}"] = [None if vote < 0 else int(vote) for vote in votes]
             types[f"{VOTE}{voter}"] = label
+        for name in (*problem.protocol.fused, OUT_OF_FOLD):
+            column = f"{ERROR_PROB}_{name.replace(' ', '_')}"
+            values[column], types[column] = problem.critics[name].tolist(), Value("float32")
         values["embedding"] = list(rows.vectors.astype(np.float32))
         types["embedding"] = List(Value("float32"))
     made = Dataset.from_dict(values, features=Features(types))

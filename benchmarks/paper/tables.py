@@ -248,9 +248,11 @@ def sweep_table(results: list[SetResult]) -> str:
 def _needed(one: SetResult, arm: str) -> str:
     if one.idle:
         return "none: machine labels alone are there"
-    needed = one.needed_auroc(arm)
+    needed, facts = one.needed_auroc(arm), one.facts
     if needed is None:
-        return "more than was tried"
+        # Whoever finds every error has the human labels.
+        perfect = ": 0.00 with a perfect critic" if facts["errors"] <= one.protocol.share * facts["rows"] else ""
+        return f"above {SWEEP[-1]:.2f}{perfect}"
     return f"at most {needed:.2f}" if needed == SWEEP[0] else f"{needed:.2f}"
 
 

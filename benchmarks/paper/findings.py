@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import numpy as np
-from paper.arms import ALONE
-from paper.results import NAMED, Difference, SetResult
+from paper.arms import ALONE, SAME
+from paper.results import ACT, NAMED, Difference, SetResult
 from paper.sets import PROTOCOLS
 from paper.tables import SWEPT, best_order, waves_need
 
@@ -25,7 +25,8 @@ ADVICE = (
 
 def findings(results: list[SetResult]) -> str:
     """One item an answer; what was not measured is named."""
-    parts = (_gaps, _named, _alone, _exponential, _against_corrected, _collapse, _collapse_long, _waves, _waves_best)
+    parts = (_gaps, _named, _in_waves, _alone, _against_corrected, _soft, _exponential)
+    parts += (_collapse, _collapse_long, _waves, _waves_best)
     missing = [name for name in PROTOCOLS if name not in {one.protocol.name for one in results}]
     lines = [part(results) for part in parts]
     lines += [f"**Not measured at all so far**: {', '.join(missing)}."] if missing else []
@@ -45,6 +46,14 @@ def _named(results: list[SetResult]) -> str:
         results,
         f"With the arm named beforehand ({NAMED}) it is",
         lambda one: one.difference("human", NAMED),
+    )
+
+
+def _in_waves(results: list[SetResult]) -> str:
+    return _near(
+        results,
+        "Labels corrected in five waves with the error model, and cross-entropy, are",
+        lambda one: one.difference("human", "waves"),
     )
 
 
@@ -100,6 +109,22 @@ def _against_corrected(results: list[SetResult]) -> str:
         lambda one, found: f"{one.protocol.name} ({found.value:+.2f})",
     )
     return f"{found} {ADVICE}"
+
+
+def _soft(results: list[SetResult]) -> str:
+    """Where the loss is worth its weights."""
+
+    def best(one: SetResult) -> Difference | None:
+        found = [one.difference(arm, "corrected") for arm in ACT if arm not in SAME]
+        return max((gap for gap in found if gap), key=lambda gap: gap.value, default=None)
+
+    return _sorted_by(
+        results,
+        "The best of the six ACT arms with a soft rule beats plainly corrected labels by more than chance",
+        best,
+        lambda one, found: found.low > 0,
+        lambda one, found: f"{one.protocol.name} ({found.value:+.2f})",
+    )
 
 
 def _collapse(results: list[SetResult]) -> str:

@@ -61,7 +61,6 @@ def page(
             say("warning: without a token, everybody who reaches this port reads the rows and answers")
         elif host not in LOOPBACKS:
             say("warning: others can reach this; the token goes through the network unencrypted")
-        say("Ctrl-C stops it")
         _wait(served)
     pulled = "DATASET" if source == str(path) else source
     say(f"every answer is in {path}; take them back with: act-hf review pull {pulled} {path} OUTPUT")
@@ -91,6 +90,7 @@ def _beside(source: str) -> Path:
 
 def _wait(served: ServedPage) -> None:
     try:
+        say("Ctrl-C stops it")  # here, since whoever reads it may press it at once
         served.wait()
     except KeyboardInterrupt:
         say("")

@@ -253,7 +253,8 @@ def _needed(one: SetResult, arm: str) -> str:
         # Whoever finds every error has the human labels.
         perfect = ": 0.00 with a perfect critic" if facts["errors"] <= one.protocol.share * facts["rows"] else ""
         return f"above {SWEEP[-1]:.2f}{perfect}"
-    return f"at most {needed:.2f}" if needed == SWEEP[0] else f"{needed:.2f}"
+    lowest = next(auroc for auroc in SWEEP if one.sweep_gap(auroc, arm) is not None)
+    return f"at most {needed:.2f}" if needed == lowest else f"{needed:.2f}"
 
 
 SWEPT = (NAMED, "corrected")

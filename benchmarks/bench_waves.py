@@ -263,10 +263,12 @@ def main() -> None:
         with ProcessPoolExecutor(2) as workers:
             measure = partial(trial_of_fewer if given.fewer else trial, cache=given.cache)
             sets = sorted(workers.map(measure, pools), key=lambda one: one["set"])
-        name, means = ("waves_fewer", {}) if given.fewer else ("waves", {"means": figures(sets)})
-        print(json.dumps(means, indent=1))
+        result = {"mix": MIX, "sets": sets}
+        if not given.fewer:
+            result["means"] = figures(sets)
+            print(json.dumps(result["means"], indent=1))
         if not given.only:
-            save_result(name, {"mix": MIX, "sets": sets, **means})
+            save_result("waves_fewer" if given.fewer else "waves", result)
     if given.docs:
         results = [json.loads((RESULTS / f"{name}.json").read_text("utf-8")) for name in ("waves", "waves_fewer")]
         write_tables("statistics.md", {"waves": waves_table(results[0]), "fewer": fewer_table(results[1])})

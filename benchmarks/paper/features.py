@@ -60,11 +60,11 @@ def pixels(images: pd.Series, size: int) -> np.ndarray:
     return np.stack([(picture(cell, size, "L") * 255).astype(np.uint8) for cell in images])[:, None]
 
 
-def components(vectors: np.ndarray, count: int = 50) -> np.ndarray:
+def components(vectors: np.ndarray) -> np.ndarray:
     """`[N, 50]`: what an error model may look at."""
     from sklearn.decomposition import PCA
 
-    return PCA(min(count, len(vectors)), random_state=0).fit_transform(vectors).astype(np.float32)
+    return PCA(min(50, len(vectors)), random_state=0).fit_transform(vectors).astype(np.float32)
 
 
 def standardised(vectors: np.ndarray, by: np.ndarray) -> np.ndarray:

@@ -53,6 +53,7 @@ PROTOCOL = Protocol(
     recipe=Recipe(network="cnn", epochs=24, batch=128, hidden=128, rate=1e-3),
     load=load,
     fused=("reasoning",),
+    seeds=3,
     long=3,
     chosen_on=CHOSEN_ON,
     notes="No other model's answer is recorded: both signals of the critic are learnt from the labels they judge.",

@@ -46,7 +46,6 @@ from paper.sets import PROTOCOLS
 DATA = Path(__file__).parents[2] / "shared" / "data"
 CACHE = Path(tempfile.gettempdir()) / "paper_cache"
 SMOKE_ROWS, SMOKE_EPOCHS, SMOKE_CRITIC = 300, 2, "simulated 0.80"
-SMOKE_TUNED = ("human", "machine", "act exponential, non-negative")
 
 _problem: Problem | None = None
 """A worker's own: made once, and not sent with every cell."""
@@ -71,7 +70,7 @@ def run(protocol: Protocol, source: Source, cache: Cache, wanted: list[Cell], jo
 
 def chosen(protocol: Protocol, arms: list[str], shares: list[float] | None, seeds: int) -> list[Cell]:
     """The cells of a set that were asked for."""
-    cells = [Cell(*cell) for cell in cells_of(min(seeds, protocol.seeds), main=protocol.tuning is not None)]
+    cells = [Cell(*cell) for cell in cells_of(min(seeds, protocol.seeds), tuned=protocol.tuning is not None)]
     return [cell for cell in cells if cell.arm in arms and (shares is None or cell.share in shares)]
 
 
@@ -117,13 +116,13 @@ def smoke(source: Source, names: list[str], arms: list[str]) -> None:
         recipe, tuning = replace(protocol.recipe, epochs=SMOKE_EPOCHS), protocol.tuning and Tuning(epochs=1)
         short = replace(protocol, recipe=recipe, tuning=tuning, long=2)
         with tempfile.TemporaryDirectory() as folder:
-            cells = [one for one in chosen(short, arms, [1.0], 1) if _in_smoke(one.arm, short)]
+            cells = [one for one in chosen(short, arms, [1.0], 1) if _in_smoke(one.arm)]
             run(short, small, Cache(Path(folder)), cells, 1, Path(folder))
 
 
-def _in_smoke(arm: str, protocol: Protocol) -> bool:
-    """One simulated critic stands for all; and of an encoder, which takes long to load, a few arms for the others."""
-    return arm in SMOKE_TUNED if protocol.tuning else SMOKE_CRITIC in arm or "simulated" not in arm
+def _in_smoke(arm: str) -> bool:
+    """One simulated critic stands for all."""
+    return SMOKE_CRITIC in arm or "simulated" not in arm
 
 
 def main() -> None:

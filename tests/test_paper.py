@@ -28,7 +28,7 @@ sys.path.insert(0, str(BENCHMARKS))
 import baselines  # noqa: E402
 import bench_paper  # noqa: E402
 from paper import choosing  # noqa: E402
-from paper.arms import ARMS, SAME, cells_of, label_accuracy, reviewed, simulated_critic, training_labels  # noqa: E402
+from paper.arms import ARMS, SAME, TUNED, cells_of, label_accuracy, reviewed, simulated_critic, training_labels  # noqa: E402
 from paper.cells import Cell, measured  # noqa: E402
 from paper.data import Source  # noqa: E402
 from paper.efficientnet import Extractor, _padded  # noqa: E402
@@ -222,16 +222,19 @@ def test_an_arm_asks_people_about_its_budget(name, cache):
     assert right >= base
 
 
-def test_a_set_with_an_encoder_has_the_main_table_only():
-    assert {share for _, share, _ in cells_of(2, main=True)} == {1.0}
-    assert all(ARMS[arm].critic == FUSED and not ARMS[arm].long for arm, _, _ in cells_of(2, main=True))
+def test_a_set_with_an_encoder_has_a_few_arms_only():
+    assert cells_of(2, tuned=True) == [(arm, 1.0, seed) for seed in (0, 1) for arm in TUNED]
+
+
+def _in_main_table(arm):
+    return arm.critic == FUSED and not arm.long and arm.name not in SAME
 
 
 def test_every_arm_of_the_table_has_cells_and_the_main_ones_come_first():
     cells = cells_of(3)
     assert {arm for arm, _, _ in cells} == set(ARMS) - set(SAME)
     assert len(set(cells)) == len(cells)
-    plain = [name for name, arm in ARMS.items() if arm.critic == FUSED and not arm.long and name not in SAME]
+    plain = [name for name, arm in ARMS.items() if _in_main_table(arm)]
     assert [arm for arm, _, _ in cells[: len(plain)]] == plain
     assert {share for _, share, _ in cells} == {0.25, 0.5, 0.7, 1.0, 1.5, 2.0}
 
@@ -526,7 +529,7 @@ CRITIC = {name: [0.8, 0.7, 0.9] for name in ("auroc", "abs", "recall", "ece")}
 
 def test_a_page_of_what_there_is_so_far(tmp_path):
     """A set with the main table of two seeds alone: everything else is said not to be measured, and nothing fails."""
-    cells = {(arm, 1.0): [60.0, 62.0] for arm, _, _ in cells_of(1, main=True)}
+    cells = {(name, 1.0): [60.0, 62.0] for name, arm in ARMS.items() if _in_main_table(arm)}
     cells["human", 1.0] = [70.0, 71.0]
     facts = {"rows": 100, "errors": 30, "measured_on": 50, "critics": {"fused": CRITIC, "panel": CRITIC}}
     one = write_cells(tmp_path, cells, **facts)

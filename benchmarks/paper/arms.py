@@ -65,13 +65,12 @@ SAME = {"act threshold": "corrected", "act threshold, non-negative": "corrected"
 whatever its form: one network stands for all three."""
 WHOLE = ("human", "machine")
 """Arms without a budget."""
+TUNED = (*WHOLE, "act exponential, non-negative", "corrected")
+"""Where every network is a whole encoder, which takes minutes."""
 
 
-def cells_of(seeds: int, *, main: bool = False) -> list[tuple[str, float, int]]:
-    """
-    Arm, share (of the paper's) and seed of every cell of a set, the main table's first, each seed as a whole; or only
-    the main table's.
-    """
+def cells_of(seeds: int, *, tuned: bool = False) -> list[tuple[str, float, int]]:
+    """Arm, share (of the paper's) and seed of every cell of a set, the main table's first, each seed as a whole."""
     counted = {name: arm for name, arm in ARMS.items() if name not in (*WHOLE, *SAME)}
     plain = [name for name, arm in counted.items() if arm.critic == FUSED and not arm.long]
     groups = [
@@ -85,7 +84,7 @@ def cells_of(seeds: int, *, main: bool = False) -> list[tuple[str, float, int]]:
     ]
     return [
         (name, share, seed)
-        for group in groups[: 1 if main else None]
+        for group in ([[(name, 1.0) for name in TUNED]] if tuned else groups)
         for seed in range(seeds)
         for name, share in group
     ]

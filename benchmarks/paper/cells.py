@@ -85,7 +85,9 @@ def tuned(problem: Problem, answered: Dataset, arm: Arm, seed: int) -> tuple[np.
     disable_progress_bars()
     rows, tuning = problem.rows, problem.protocol.tuning
     label = answered.features["gold"]
-    tests = Dataset.from_dict({"text": rows.test_texts.tolist(), "label": rows.test_gold.tolist()})
+    # By length, as training takes them: each batch is as long as its longest.
+    order = np.argsort([len(text) for text in rows.test_texts], kind="stable")
+    tests = Dataset.from_dict({"text": rows.test_texts[order].tolist(), "label": rows.test_gold[order].tolist()})
     trainer = train_classifier(
         answered,
         tuning.base,
@@ -98,8 +100,9 @@ def tuned(problem: Problem, answered: Dataset, arm: Arm, seed: int) -> tuple[np.
         non_negative=arm.non_negative,
         disable_tqdm=True,
     )
-    logits = trainer.predict(trainer.eval_dataset).predictions
-    return logits.argmax(axis=1), trainer.state.log_history[-1]["train_loss"]
+    predicted = np.empty_like(rows.test_gold)
+    predicted[order] = trainer.predict(trainer.eval_dataset).predictions.argmax(axis=1)
+    return predicted, trainer.state.log_history[-1]["train_loss"]
 
 
 def measured(problem: Problem, cell: Cell) -> dict:

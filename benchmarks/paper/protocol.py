@@ -104,7 +104,7 @@ class Protocol:
     `fused` names the signals whose fusion is the critic, with what a network trained on the machine labels says of
     rows that it has not seen ("out of fold"). `chosen_on` says for each choice on which rows it was made.
     With `tuning` an encoder is trained in every arm, the `recipe` is that of the out-of-fold network alone, and there
-    is the main table only.
+    are a few arms only (`TUNED`).
     """
 
     name: str

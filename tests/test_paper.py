@@ -536,9 +536,22 @@ def test_a_page_of_what_there_is_so_far(tmp_path):
     made = tables([one])
     assert "9.50 (two seeds) (act normalised)" in made["gaps"]
     assert made["alone"] == "*Not measured yet.*"
-    assert "Trained several times as long" in made["findings"]
-    assert made["findings"].count(": not measured.") == 4
+    rows = {line.split(" | ")[0]: line for line in made["findings"].splitlines()}
+    assert rows["| Gap of the best ACT arm: at or below the paper's"].endswith("| 0 of 1 | 9.50 |")
+    assert rows["| The same, trained several times as long"].endswith("| – | – |")
+    assert sum(line.endswith("| – | – |") for line in rows.values()) == 4
     assert all(data.startswith(b"\x89PNG") for data in draw_figures([one]).values())
+
+
+@pytest.mark.parametrize(
+    ("machine", "row"),
+    [([60.0, 61.0], "| 1 of 1 | **-0.50** |"), ([70.0, 71.0], "| – | (-0.50) |")],
+)
+def test_a_gap_does_not_count_where_machine_labels_alone_are_within_the_papers(tmp_path, machine, row):
+    cells = {("human", 1.0): [70.0, 71.0], ("machine", 1.0): machine, ("corrected", 1.0): [70.0, 72.0]}
+    facts = {"rows": 100, "errors": 30, "measured_on": 50, "critics": {"fused": CRITIC, "panel": CRITIC}}
+    made = tables([write_cells(tmp_path, cells, **facts)])["findings"]
+    assert f"| Gap of the best ACT arm: at or below the paper's {row}" in made
 
 
 def test_intervals_over_rows_too_where_the_cells_kept_them(cache, tmp_path):

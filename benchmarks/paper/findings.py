@@ -1,8 +1,11 @@
-"""The answers that docs/results.md begins with, put together from the cells."""
+"""The claims that docs/results.md begins with, set by set, from the cells."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from documents import table
 from paper.arms import ALONE, SAME
 from paper.results import ACT, NAMED, Difference, SetResult
 from paper.sets import PROTOCOLS
@@ -11,131 +14,82 @@ from paper.tables import SWEPT, best_order, waves_need
 
 CLEAR = 2.0
 """Points below machine labels from which a loss is said to have collapsed."""
+FEWER = 0.7
+"""Of the human share: what waves are to do with."""
 
 
-WEIGHTS = (
-    "Both weigh a drawn row by 1/π, and without an audit the rows that the critic does not doubt have weights in the "
-    "hundreds."
-)
-ADVICE = (
-    "With the threshold rule the ACT loss *is* cross-entropy on corrected labels: start with that, and draw by a soft "
-    "rule or with `mix` where an unbiased estimate of the rest is wanted."
-)
+@dataclass(frozen=True)
+class Claim:
+    """
+    What is said of every set: what is measured (None: not), whether that is what the claim says, and how it is shown.
+    `gap`: to human labels; where machine labels alone are within the paper's, it cannot tell and does not count.
+    """
+
+    text: str
+    measure: Callable[[SetResult], Any]
+    holds: Callable[[SetResult, Any], bool]
+    shown: Callable[[SetResult, Any], str]
+    gap: bool = False
+
+    def row(self, results: list[SetResult]) -> list[str]:
+        found = [(one, measured) for one in results if (measured := self.measure(one)) is not None]
+        told = [self.holds(*pair) for pair in found if not self._idle(pair[0])]
+        return [self.text, f"{sum(told)} of {len(told)}" if told else "–", *map(self._cell, results)]
+
+    def _cell(self, one: SetResult) -> str:
+        found = self.measure(one)
+        if found is None:
+            return "–"
+        shown = self.shown(one, found)
+        if self._idle(one):
+            return f"({shown})"
+        return f"**{shown}**" if self.holds(one, found) else shown
+
+    def _idle(self, one: SetResult) -> bool:
+        return self.gap and one.idle
 
 
 def findings(results: list[SetResult]) -> str:
-    """One item an answer; what was not measured is named."""
-    parts = (_gaps, _named, _in_waves, _alone, _against_corrected, _soft, _exponential)
-    parts += (_collapse, _collapse_long, _waves, _waves_best)
+    """One row a claim, one column a set; what was not measured is named."""
+    paper = ["*the paper's gap*", "", *(f"{one.protocol.paper.gap:.2f}" for one in results)]
+    header = ["claim", "holds on", *(one.protocol.name for one in results)]
+    made = table(header, [paper, *(claim.row(results) for claim in CLAIMS)])
     missing = [name for name in PROTOCOLS if name not in {one.protocol.name for one in results}]
-    lines = [part(results) for part in parts]
-    lines += [f"**Not measured at all so far**: {', '.join(missing)}."] if missing else []
-    return "\n".join(f"- {line}" for line in lines)
+    return f"{made}\n\nNot measured at all: {', '.join(missing)}." if missing else made
 
 
-def _gaps(results: list[SetResult]) -> str:
-    return _near(
-        results,
-        "The gap of the best ACT arm to all human labels is at or below the paper's",
-        lambda one: (best := one.best_act()) and one.difference("human", best),
-    )
+def _near(text: str, measure: Callable[[SetResult], Difference | None]) -> Claim:
+    return Claim(text, measure, lambda one, gap: gap.value <= one.protocol.paper.gap, _points, gap=True)
 
 
-def _named(results: list[SetResult]) -> str:
-    return _near(
-        results,
-        f"With the arm named beforehand ({NAMED}) it is",
-        lambda one: one.difference("human", NAMED),
-    )
+def _beats(text: str, measure: Callable[[SetResult], Difference | None]) -> Claim:
+    return Claim(text, measure, lambda one, found: found.low > 0, _signed)
 
 
-def _in_waves(results: list[SetResult]) -> str:
-    return _near(
-        results,
-        "Labels corrected in five waves with the error model, and cross-entropy, are",
-        lambda one: one.difference("human", "waves"),
-    )
+def _points(one: SetResult, found: Difference) -> str:
+    return f"{found.value:.2f}"
 
 
-def _alone(results: list[SetResult]) -> str:
-    def best(one: SetResult) -> Difference | None:
-        found = [one.difference("human", f"{arm}, {ALONE}") for arm in SWEPT]
-        return min((gap for gap in found if gap), key=lambda gap: gap.value, default=None)
-
-    return _near(
-        results,
-        "With the first critic of each set alone instead of all fused, the better of that arm and corrected labels is",
-        best,
-    )
+def _signed(one: SetResult, found: Difference) -> str:
+    return f"{found.value:+.2f}"
 
 
-def _near(results: list[SetResult], claim: str, measure: Callable[[SetResult], Difference | None]) -> str:
-    """On which sets a gap is at or below the paper's, of those where machine labels alone are not."""
-    found = _sorted_by(
-        [one for one in results if not one.idle],
-        claim,
-        measure,
-        lambda one, found: found.value <= one.protocol.paper.gap,
-        lambda one, found: f"{one.protocol.name} ({found.value:.2f} against {one.protocol.paper.gap:.2f})",
-    )
-    idle = [f"{one.protocol.name} ({gap.value:.2f})" for one in results if one.idle and (gap := measure(one))]
-    if not idle:
-        return found
-    return (
-        f"{found} It is on {', '.join(idle)} too, which says little: there machine labels alone are within that gap."
-    )
+def _gap_of_best(one: SetResult) -> Difference | None:
+    best = one.best_act()
+    return one.difference("human", best) if best else None
 
 
-def _exponential(results: list[SetResult]) -> str:
-    """The paper's own order of its rules."""
-    found = _sorted_by(
-        results,
-        "**The exponential rule** in the paper's plain form beats the normalised one, as in the paper, by more than "
-        "chance",
-        lambda one: one.difference("act exponential", "act normalised"),
-        lambda one, found: found.low > 0,
-        lambda one, found: f"{one.protocol.name} ({found.value:+.2f})",
-    )
-    return f"{found} {WEIGHTS}"
+def _gap_alone(one: SetResult) -> Difference | None:
+    found = [one.difference("human", f"{arm}, {ALONE}") for arm in SWEPT]
+    return min((gap for gap in found if gap), key=lambda gap: gap.value, default=None)
 
 
-def _against_corrected(results: list[SetResult]) -> str:
-    """Where the loss with a soft rule loses to plain labels that people corrected."""
-    found = _sorted_by(
-        results,
-        "**Plainly corrected labels** (threshold, cross-entropy) beat the arm named beforehand by more than chance",
-        lambda one: one.difference("corrected", NAMED),
-        lambda one, found: found.low > 0,
-        lambda one, found: f"{one.protocol.name} ({found.value:+.2f})",
-    )
-    return f"{found} {ADVICE}"
+def _best_soft(one: SetResult) -> Difference | None:
+    found = [one.difference(arm, "corrected") for arm in ACT if arm not in SAME]
+    return max((gap for gap in found if gap), key=lambda gap: gap.value, default=None)
 
 
-def _soft(results: list[SetResult]) -> str:
-    """Where the loss is worth its weights."""
-
-    def best(one: SetResult) -> Difference | None:
-        found = [one.difference(arm, "corrected") for arm in ACT if arm not in SAME]
-        return max((gap for gap in found if gap), key=lambda gap: gap.value, default=None)
-
-    return _sorted_by(
-        results,
-        "The best of the six ACT arms with a soft rule beats plainly corrected labels by more than chance",
-        best,
-        lambda one, found: found.low > 0,
-        lambda one, found: f"{one.protocol.name} ({found.value:+.2f})",
-    )
-
-
-def _collapse(results: list[SetResult]) -> str:
-    return _collapsed(results, "The plain normalised loss", "")
-
-
-def _collapse_long(results: list[SetResult]) -> str:
-    return _collapsed(results, "Trained several times as long, it", ", long")
-
-
-def _collapsed(results: list[SetResult], who: str, suffix: str) -> str:
+def _collapses(text: str, suffix: str) -> Claim:
     """Where the plain form is clearly below machine labels and human ones, and the non-negative form is not."""
 
     def held(one: SetResult) -> float:
@@ -145,61 +99,38 @@ def _collapsed(results: list[SetResult], who: str, suffix: str) -> str:
         below_human = one.mean(f"human{suffix}") - one.mean(f"act normalised{suffix}")
         return min(found.value, below_human) >= CLEAR and not found.low <= 0 and held(one) > -CLEAR
 
-    return _sorted_by(
-        results,
-        f"{who} ends {CLEAR:.0f} points or more below machine labels, and below human ones, and its non-negative form "
-        "does not",
+    return Claim(
+        text,
         lambda one: one.difference(f"machine{suffix}", f"act normalised{suffix}"),
         clear,
-        lambda one, found: f"{one.protocol.name} ({-found.value:+.2f}; non-negative {held(one):+.2f})",
+        lambda one, found: f"{-found.value:+.2f}; {held(one):+.2f}",
     )
 
 
-def _waves(results: list[SetResult]) -> str:
-    return _fewer(
-        results,
-        "Five waves with the error model reach the label accuracy of one shot by the same fused critic with 70 % of "
-        "its human share or less",
-        lambda one: "corrected",
-    )
-
-
-def _waves_best(results: list[SetResult]) -> str:
-    return _fewer(
-        results,
-        "Against the best of the orders for one shot (fused, one critic, cleanlab), known only afterwards, they do",
-        best_order,
-    )
-
-
-def _fewer(results: list[SetResult], claim: str, order: Callable[[SetResult], str]) -> str:
-    return _sorted_by(
-        results,
-        claim,
+def _fewer(text: str, order: Callable[[SetResult], str]) -> Claim:
+    return Claim(
+        text,
         lambda one: waves_need(one, order(one)),
-        lambda one, share: share <= 0.7,
-        lambda one, share: f"{one.protocol.name} ({'more' if np.isinf(share) else f'{100 * share:.0f} %'})",
+        lambda one, share: share <= FEWER,
+        lambda one, share: "more" if np.isinf(share) else f"{100 * share:.0f} %",
     )
 
 
-def _sorted_by(
-    results: list[SetResult],
-    claim: str,
-    measure: Callable[[SetResult], Difference | float | None],
-    holds: Callable[..., bool],
-    shown: Callable[..., str],
-) -> str:
-    """On which sets a claim holds, on which it does not, and where it was not measured."""
-    yes, no, unknown = [], [], []
-    for one in results:
-        found = measure(one)
-        if found is None:
-            unknown.append(one.protocol.name)
-        else:
-            (yes if holds(one, found) else no).append(shown(one, found))
-    if not yes + no:
-        return f"{claim}: not measured."
-    parts = [f"{claim} on {len(yes)} of {len(yes) + len(no)}{': ' if yes else ''}{', '.join(yes)}."]
-    parts += [f"Not on {', '.join(no)}."] if no else []
-    parts += [f"Not measured: {', '.join(unknown)}."] if unknown else []
-    return " ".join(parts)
+CLAIMS = (
+    _near("Gap of the best ACT arm: at or below the paper's", _gap_of_best),
+    _near(f"The same for the arm named beforehand ({NAMED})", lambda one: one.difference("human", NAMED)),
+    _near("The same for labels corrected in five waves, cross-entropy", lambda one: one.difference("human", "waves")),
+    _near("The same with the first critic alone, the better of two arms", _gap_alone),
+    _beats("Corrected labels beat the arm named beforehand", lambda one: one.difference("corrected", NAMED)),
+    _beats("The best of six ACT arms with a soft rule beats corrected labels", _best_soft),
+    _beats(
+        "Exponential beats normalised in the plain form, as in the paper",
+        lambda one: one.difference("act exponential", "act normalised"),
+    ),
+    _collapses("The plain normalised loss collapses; its non-negative form (second) does not", ""),
+    _collapses("The same, trained several times as long", ", long"),
+    _fewer(
+        f"Share that waves need for one shot's label accuracy: {100 * FEWER:.0f} % or less", lambda one: "corrected"
+    ),
+    _fewer("The same against the best order for one shot, known only afterwards", best_order),
+)

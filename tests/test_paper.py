@@ -476,7 +476,6 @@ def test_differences_are_paired_by_seed(tmp_path):
     assert found.value == pytest.approx(2.0)
     # t(0.975, 2) = 4.303, standard deviation 1: 2 ± 4.303 / sqrt 3
     assert (found.low, found.high) == (pytest.approx(-0.484, abs=1e-3), pytest.approx(4.484, abs=1e-3))
-    assert not found.rows
     assert str(found) == "2.00 (-0.48 to 4.48)"
     assert one.difference("human", "waves") is None
 
@@ -563,7 +562,6 @@ def test_intervals_over_rows_too_where_the_cells_kept_them(cache, tmp_path):
     (tmp_path / "vqa_rad.json").write_text(json.dumps({"version": version, "measured_on": 60}), encoding="utf-8")
     found = SetResult("vqa_rad", tmp_path).difference("human", "machine")
     gaps = np.array([a["accuracy"] - b["accuracy"] for a, b in zip(cells[:3], cells[3:], strict=True)])
-    assert found.rows
     assert found.value == pytest.approx(gaps.mean())
     over_seeds = 4.3027 * gaps.std(ddof=1) / 3**0.5  # t(0.975, 2)
     assert found.high - found.value == pytest.approx(found.value - found.low)

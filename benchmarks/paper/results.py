@@ -27,12 +27,11 @@ LEAST_SEEDS = 3
 
 @dataclass(frozen=True)
 class Difference:
-    """Points, with a 95 % interval (NaN: too few seeds). `rows`: for other rows too, not only for other seeds."""
+    """Points, with a 95 % interval (NaN: too few seeds), for other rows too where the cells kept which were right."""
 
     value: float
     low: float
     high: float
-    rows: bool
 
     def __str__(self) -> str:
         return f"{self.value:.2f} " + ("(two seeds)" if np.isnan(self.low) else f"({self.low:.2f} to {self.high:.2f})")
@@ -82,7 +81,7 @@ class SetResult:
         gaps, rows = np.array([a["accuracy"] - b["accuracy"] for a, b in pairs]), self._by_row(pairs)
         half = _half_width(gaps, rows) if len(pairs) >= LEAST_SEEDS else np.nan
         value = float(gaps.mean())
-        return Difference(value, value - half, value + half, rows=rows is not None)
+        return Difference(value, value - half, value + half)
 
     def _by_row(self, pairs: list[tuple[dict, dict]]) -> np.ndarray | None:
         """`[N]`: for each row how much more often the first arm is right, in points, where the cells kept it."""

@@ -103,8 +103,8 @@ def reviewed(problem: Problem, arm: Arm, share: float, seed: int) -> Dataset:
     if arm.pick == "exponential":
         rule = partial(exponential, beta=solve_beta(error_probs, budget))
     drawn = sample(criticized(problem, error_probs), budget=budget, rule=rule, mix=0, seed=seed)
-    if arm.name in SAME and not set(drawn[PI][:]) <= {0.0, 1.0}:
-        raise ValueError(f"{problem.protocol.name}: rows tie where the budget ends; {arm.name!r} needs own cells")
+    if arm.name in SAME.values() and not set(drawn[PI][:]) <= {0.0, 1.0}:
+        raise ValueError(f"{problem.protocol.name}: rows tie where the budget ends; 'act threshold' needs own cells")
     return simulate_review(drawn, gold="gold")
 
 

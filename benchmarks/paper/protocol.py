@@ -29,6 +29,11 @@ class Paper:
     def gap(self) -> float:
         return round(self.human - max(self.normalised, self.exponential, self.threshold), 2)
 
+    @property
+    def closed(self) -> float:
+        """How much of the way from machine to human labels its best ACT arm goes."""
+        return 1 - self.gap / (self.human - self.machine)
+
 
 @dataclass(frozen=True)
 class Recipe:

@@ -100,6 +100,13 @@ class SetResult:
             needed = needed if gap is None else auroc
         return needed
 
+    def closed(self, arm: str) -> float | None:
+        """How much of the way from machine to human labels the arm goes, where there is one by more than chance."""
+        whole, rest = self.difference("human", "machine"), self.difference("human", arm)
+        if whole is None or rest is None or not whole.low > 0:
+            return None
+        return 1 - rest.value / whole.value
+
     @property
     def idle(self) -> bool:
         """Whether machine labels that nobody reviewed are within the paper's gap: then any arm's gap says little."""

@@ -31,20 +31,17 @@ def sets_table(results: list[SetResult]) -> str:
         protocol, facts = one.protocol, one.facts
         wrong = 100 * facts["errors"] / facts["rows"]
         cells = [f"{facts['rows']:,}: {protocol.annotator}", f"{wrong:.1f} %", protocol.critic]
-        cells += [f"{facts['measured_on']:,}", protocol.backbone, _seeds(one)]
+        cells += [f"{facts['measured_on']:,}", protocol.backbone, str(protocol.seeds)]
         rows.append([one.protocol.name, *cells])
     header = ["set", "pool and annotator", "wrong", "critic", "rows measured on", "trained", "seeds"]
     return table(header, rows)
 
 
-def _seeds(one: SetResult) -> str:
-    """From the fewest to the most that an arm of the main table has."""
-    counts = sorted(one.values(arm).size for arm in ARMS if one.values(arm).size)
-    return f"{counts[0]}" if counts[0] == counts[-1] else f"{counts[0]} to {counts[-1]}"
-
-
 def main_table(results: list[SetResult], share: float = 1.0) -> str:
-    """Ours, and in brackets the paper's where it has the arm."""
+    """Ours, and in square brackets the paper's where it has the arm."""
+    results = [one for one in results if any(one.values(arm, share).size for arm in ARMS)]
+    if not results:
+        return NOT_YET
     rows = []
     for arm in ARMS:
         at = 1.0 if arm in ("human", "machine") else share
@@ -58,9 +55,15 @@ def main_table(results: list[SetResult], share: float = 1.0) -> str:
 def _with_paper(one: SetResult, arm: str, share: float, *, shown: bool) -> str:
     if not one.values(arm, share).size:
         return "–"
-    ours = f"{one.mean(arm, share):.2f} ± {one.spread(arm, share):.2f}".replace(" ± nan", "")
+    ours = f"{one.mean(arm, share):.2f} ± {one.spread(arm, share):.2f}{_few(one, arm, share)}".replace(" ± nan", "")
     named = IN_PAPER.get(arm) if shown else None
     return f"{ours} [{getattr(one.protocol.paper, named):.2f}]" if named else ours
+
+
+def _few(one: SetResult, arm: str, share: float = 1.0) -> str:
+    """The number of seeds, where it is not yet the set's."""
+    count = one.values(arm, share).size
+    return f" ({count})" if count < one.protocol.seeds else ""
 
 
 def gaps_table(results: list[SetResult]) -> str:
@@ -96,12 +99,9 @@ def gaps_table(results: list[SetResult]) -> str:
 
 
 def _closed(one: SetResult, arm: str) -> str:
-    """How much of the way from machine to human labels the arm goes, where there is one; the paper's beside it."""
-    paper, whole, rest = one.protocol.paper, one.difference("human", "machine"), one.difference("human", arm)
-    theirs = f"[{100 * (1 - paper.gap / (paper.human - paper.machine)):.0f} %]"
-    if whole is None or rest is None or not whole.low > 0:
-        return f"– {theirs}"
-    return f"{100 * (1 - rest.value / whole.value):.0f} % {theirs}"
+    """The paper's beside it."""
+    share = one.closed(arm)
+    return f"{'–' if share is None else f'{100 * share:.0f} %'} [{100 * one.protocol.paper.closed:.0f} %]"
 
 
 def _verdict(one: SetResult, found: Difference) -> str:
@@ -140,9 +140,9 @@ def collapse_table(results: list[SetResult]) -> str:
                 "act exponential",
                 "corrected",
             )
-            cells = [_with_paper(one, f"{arm}{suffix}", 1.0, shown=False) for arm in arms]
-            if all(cell == "–" for cell in cells):
+            if not one.values(f"act normalised{suffix}").size:
                 continue
+            cells = [_with_paper(one, f"{arm}{suffix}", 1.0, shown=False) for arm in arms]
             loss = one.mean(f"act normalised{suffix}", what="last_loss")
             rows.append([one.protocol.name, str(times * one.protocol.recipe.epochs), *cells, f"{loss:.3g}"])
     return table(header, rows)
@@ -240,7 +240,8 @@ def sweep_table(results: list[SetResult]) -> str:
             if all(gap is None for gap in gaps):
                 continue
             cells = [one.protocol.name, f"{one.protocol.paper.gap:.2f}", arm]
-            cells += ["–" if gap is None else f"{gap:.2f}" for gap in gaps]
+            few = [_few(one, f"{arm}, simulated {auroc:.2f}") for auroc in SWEEP]
+            cells += ["–" if gap is None else f"{gap:.2f}{less}" for gap, less in zip(gaps, few, strict=True)]
             rows.append([*cells, _needed(one, arm), f"{_auroc(one, FUSED):.2f}"])
     return table(["set", "paper's gap", "arm", *(f"{a:.2f}" for a in SWEEP), "AUROC needed", "our critic's"], rows)
 

@@ -62,7 +62,11 @@ def curves(results: list[SetResult]):
                 axes.plot(x, y, label=SHOWN[arm], linewidth=1.8, **style)
                 axes.fill_between(x, y - spread, y + spread, color=COLOURS[number], alpha=0.12, linewidth=0)
 
-    return _small(results, draw, "rows reviewed by people (%)", "test accuracy (%)")
+    return _small(_over_budgets(results), draw, "rows reviewed by people (%)", "test accuracy (%)")
+
+
+def _over_budgets(results: list[SetResult]) -> list[SetResult]:
+    return [one for one in results if any(one.values("corrected", share).size for share in SHARES if share != 1)]
 
 
 def collapse(results: list[SetResult]):
@@ -109,7 +113,7 @@ def waves(results: list[SetResult]):
             target = one.mean("corrected", what="labels_right")
             axes.axhline(target, color=GREY, linewidth=1, linestyle=":")
 
-    return _small(results, draw, "rows reviewed by people (%)", "labels that are right (%)")
+    return _small(_over_budgets(results), draw, "rows reviewed by people (%)", "labels that are right (%)")
 
 
 def sweep(results: list[SetResult]):

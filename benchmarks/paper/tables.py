@@ -203,8 +203,10 @@ def needed_share(shares: list[float], reached: list[float], target: float) -> fl
 
 
 def critics_table(results: list[SetResult]) -> str:
+    """Where an encoder is trained, the critics are those of the same set without."""
+    sets = [one for one in results if one.protocol.tuning is None]
     rows = [
-        [one.protocol.name, name, *_figures(found)] for one in results for name, found in one.facts["critics"].items()
+        [one.protocol.name, name, *_figures(found)] for one in sets for name, found in one.facts["critics"].items()
     ]
     return table(["set", "critic", *FIGURES_OF_CRITIC], rows)
 

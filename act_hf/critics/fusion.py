@@ -160,6 +160,7 @@ def fuse(
     Joins the error probabilities of several critics into one; see [`fused`].
 
     Give every critic a suffix of its own, and this one none: only `act_error_prob` without a suffix is sampled by.
+    Join critics that are about equally good: one that is much better does better alone, and [`compare`] tells.
 
     Args:
         dataset (`Dataset`): has `act_label` and the signals.

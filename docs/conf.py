@@ -19,6 +19,8 @@ toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
 html_title = "act_hf"
+html_static_path = ["building/static"]
+html_css_files = ["tables.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False

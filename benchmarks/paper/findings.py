@@ -139,7 +139,7 @@ CLAIMS = (
     _near("Gap of corrected labels", lambda one: one.difference("human", "corrected")),
     _near("Gap of labels corrected in waves", lambda one: one.difference("human", "waves")),
     _near("Gap with the first critic alone, the better of two arms", _gap_alone),
-    _closed("Share of the way from machine to human labels that the best ACT arm goes: at least the paper's"),
+    _closed("Way from machine to human labels that the best ACT arm goes: at least the paper's"),
     _beats("Corrected labels beat the arm named beforehand", "corrected", NAMED),
     _gains("The best of the six ACT arms with a soft rule beats corrected labels", _best_soft),
     _beats("Corrected labels beat random review", "corrected", "random"),

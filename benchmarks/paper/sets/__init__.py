@@ -10,7 +10,6 @@ from paper.sets import (
     fashion_mnist,
     irony,
     irony_claude,
-    irony_tuned,
     vqa_rad,
 )
 
@@ -25,7 +24,6 @@ PROTOCOLS: dict[str, Protocol] = {
         cars,
         cifar10_gpt4o,
         fashion_mnist,
-        irony_tuned,
         emotion_tuned,
         cifar10,
     )

@@ -99,12 +99,14 @@ def _measured(cell: Cell) -> dict:
 def describe(protocol: Protocol, source: Source, cache: Cache) -> None:
     """The facts of a set, and its critics' own table, unless they are there."""
     path = RESULTS / "paper" / f"{protocol.name}.json"
-    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["version"] == protocol.version():
+    stated = {"protocol": json.loads(json.dumps(protocol.facts())), "version": protocol.version()}
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if stated.items() <= kept.items():
         return
     problem = prepared(protocol, source, cache)
     rows = problem.rows
     counts = {"rows": len(rows.gold), "errors": int(problem.wrong.sum()), "measured_on": len(rows.test_gold)}
-    facts = {"protocol": protocol.facts(), "version": protocol.version(), **counts, "critics": judged(problem)}
+    facts = {**stated, **counts, "critics": judged(problem)}
     save_result(f"paper/{protocol.name}", facts)
 
 

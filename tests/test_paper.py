@@ -595,6 +595,12 @@ def test_the_figures_are_there_and_small():
         assert len(data) < 200_000
 
 
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_the_facts_kept_of_a_set_are_those_of_its_protocol(name):
+    kept = json.loads((BENCHMARKS / "results" / "paper" / f"{name}.json").read_text(encoding="utf-8"))
+    assert kept["protocol"] == json.loads(json.dumps(PROTOCOLS[name].facts()))
+
+
 def test_what_is_kept_of_the_cells_is_small():
     kept = [path.stat().st_size for path in (BENCHMARKS / "results" / "paper").rglob("*") if path.is_file()]
     assert sum(kept) < 1_000_000

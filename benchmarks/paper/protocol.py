@@ -152,6 +152,7 @@ CHOSEN_ON = {
     "mix": "not chosen: 0, as in the paper",
     "critic": "not chosen: all signals there are, fused, before any training result was seen",
     "batch, decay, hidden units": "not chosen: set beforehand",
+    "out-of-fold network": "epochs and rate as the others', so with the pool's human labels",
 }
 """Unless a protocol says otherwise."""
 

@@ -11,7 +11,7 @@ import numpy as np
 from act_hf import columns, prompts
 from act_hf.errors import ACTError
 from act_hf.models.asking import Usage, ask, rows_at_once
-from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest, require_ability
+from act_hf.models.base import Answer, ChatRequest, Model, ScoreRequest, require_ability, require_model
 from act_hf.models.deferred import asked_ahead
 from act_hf.models.store import Store
 from act_hf.priors import fit_prior, normalised_logprobs
@@ -77,6 +77,7 @@ class Annotator:
     version: str = field(default=prompts.VERSION, init=False, repr=False)
 
     def __post_init__(self) -> None:
+        require_model(self.model, stage="annotate")
         self.store = Store.of(self.store)
         if self.strategy not in STRATEGIES:
             raise ACTError(f"annotator strategy {self.strategy!r} is none of {', '.join(STRATEGIES)}")
@@ -271,7 +272,7 @@ def annotate(
 
 def models_of(model: Model | Sequence[Model]) -> tuple[Model, ...]:
     """One model or several, as several."""
-    return tuple(model) if isinstance(model, Sequence) else (model,)
+    return tuple(model) if isinstance(model, Sequence) and not isinstance(model, str) else (model,)
 
 
 def annotator_of(

@@ -83,16 +83,26 @@ def require(dataset: Dataset, columns: Iterable[str], *, stage: str) -> None:
         stage (`str`): the stage that is about to run, for the message.
 
     Raises:
-        ACTError: naming the missing columns and the ones present, or saying that there are no rows.
+        ACTError: naming the missing columns and the ones present, saying that there are no rows, or that it is no
+            `Dataset`.
     """
-    from datasets import IterableDataset
+    _require_dataset(dataset, stage)
+    require_names(dataset.column_names, columns, stage=stage)
+    if len(dataset) == 0:
+        raise ACTError(f"{stage}: the data set is empty (0 rows)")
+
+
+def _require_dataset(dataset: object, stage: str) -> None:
+    """What else people have at hand where a `Dataset` is meant."""
+    from datasets import Dataset, DatasetDict, IterableDataset
 
     if isinstance(dataset, IterableDataset):
         streams = ", ".join(f"{name}_stream" for name in ("annotate", "criticize", "sample"))
         raise ACTError(f"{stage}: this is a stream (IterableDataset), for which there are {streams}")
-    require_names(dataset.column_names, columns, stage=stage)
-    if len(dataset) == 0:
-        raise ACTError(f"{stage}: the data set is empty (0 rows)")
+    if isinstance(dataset, DatasetDict):
+        raise ACTError(f"{stage}: these are several splits (DatasetDict); take one of {_quoted(list(dataset))}")
+    if not isinstance(dataset, Dataset):
+        raise ACTError(f"{stage}: needs a datasets.Dataset, not a {type(dataset).__name__}; see Dataset.from_pandas")
 
 
 def require_names(there: Iterable[str], columns: Iterable[str], *, stage: str) -> None:

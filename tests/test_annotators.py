@@ -247,6 +247,12 @@ class TestEmptyRows:
 
 
 class TestRefusals:
+    def test_a_name_in_place_of_a_model(self, store):
+        with pytest.raises(
+            ACTError, match=r"'minilm' is the name of a model, not one; load_model\('minilm'\) makes it"
+        ):
+            annotate(many(3), TASK, "minilm", store=store)
+
     def refuse(self, says: str, store: Store, dataset: Dataset | None = None, task: Task = TASK, **options) -> None:
         model = options.pop("model", None) or FakeModel(by=by_text)
         with pytest.raises(ACTError, match=says):

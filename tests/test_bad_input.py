@@ -445,8 +445,16 @@ class TestReviewFile:
         assert said == f"act-hf: review: answers for rows that were not selected, with the act_id '{idle[ID][1]}'"
 
     def test_unknown_labels(self, here):
+        said = self.pull(here, lambda row: row | {HUMAN: "goood"} if row["text"] == "poor sad" else row)
+        (row,) = (row for row in read_dataset("drawn") if row["text"] == "poor sad")
+        assert said == (
+            f"act-hf: 'sheet.csv': 'goood' of act_id {row[ID]} is not a label of the task; the labels are good, bad"
+        )
+
+    def test_unknown_labels_all_at_once(self, here):
         said = self.pull(here, lambda row: row | {HUMAN: "goood"})
-        assert said == "act-hf: 'goood' is not a label of the task; the labels are good, bad"
+        assert "'goood' of act_id " in said
+        assert ", 1 more are not labels of the task; the labels are good, bad" in said
 
     def test_the_same_id_twice(self, here):
         first = read_dataset("drawn")[ID][0]

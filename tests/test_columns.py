@@ -78,8 +78,12 @@ class TestRequire:
     def test_the_splits_of_a_dictionary_are_named(self):
         from datasets import DatasetDict
 
-        with pytest.raises(ACTError, match="no column 't'; the data set has 'train'"):
+        with pytest.raises(ACTError, match=r"sample: these are several splits \(DatasetDict\); take one of 'train'$"):
             require(DatasetDict(train=rows()), ["t"], stage="sample")
+
+    def test_a_table_of_another_kind_is_named(self):
+        with pytest.raises(ACTError, match=r"needs a datasets\.Dataset, not a DataFrame; see Dataset\.from_pandas"):
+            require(rows().to_pandas(), ["t"], stage="sample")
 
 
 class TestClassNames:

@@ -619,6 +619,10 @@ class TestSuffix:
 
 
 class TestRefusals:
+    def test_a_name_in_place_of_a_model(self, store):
+        with pytest.raises(ACTError, match="criticize: 'minilm' is the name of a model, not one"):
+            criticize(annotated("spam", "ham"), "minilm", store=store)
+
     def refuse(self, says: str, store: Store, dataset: Dataset | None = None, **options) -> None:
         model = options.pop("model", None) or FakeModel(by=by_text)
         with pytest.raises(ACTError, match=says):

@@ -511,7 +511,7 @@ class TestSavedBySpreadsheets:
         answered(sheet, a="us", b="US")
         assert pull_table(dataset, sheet)[HUMAN] == [1, 0]
         answered(sheet, a="Us", b="US")
-        with pytest.raises(ACTError, match="'Us' is not a label of the task; the labels are US, us"):
+        with pytest.raises(ACTError, match=r"'Us' of act_id \w+ is not a label of the task; the labels are US, us"):
             pull_table(dataset, sheet)
 
     def test_another_encoding_is_named(self, sheet, rows):

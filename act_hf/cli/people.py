@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from act_hf.cli.options import Input, Output, Overwrite, Split, in_panel, key_in
 from act_hf.cli.shared import finish, open_dataset, read_input, say
+from act_hf.columns import ID, RESPONSES
 from act_hf.errors import ACTError
 from act_hf.hub import HUB
 from act_hf.review.places import ARGILLA
@@ -15,6 +17,8 @@ from act_hf.review.table import FORMATS
 
 
 if TYPE_CHECKING:
+    from datasets import Dataset
+
     from act_hf.review.places import Place as ReviewPlace
 
 _PLACE = (
@@ -92,7 +96,10 @@ def pull(
 
     dataset = open_dataset(source, split, target, overwrite)
     found = _find(place, {"annotator": annotator}, {"api_url": api_url, "api_key_env": api_key_env})
-    finish(pull_review(dataset, found, replace=replace, resolve=resolve), target, overwrite)
+    pulled = pull_review(dataset, found, replace=replace, resolve=resolve)
+    if overwrite and Path(target).exists():
+        _check_kept(target, pulled)
+    finish(pulled, target, overwrite)
 
 
 def status(
@@ -124,6 +131,24 @@ def simulate(
 
     dataset = open_dataset(source, split, target, overwrite)
     finish(simulate_review(dataset, gold=gold), target, overwrite)
+
+
+def _check_kept(target: str, pulled: Dataset) -> None:
+    """What is overwritten may hold answers that are nowhere else: another person's, pulled before."""
+    lost = _answers(read_input(target, None)) - _answers(pulled)
+    if lost:
+        raise ACTError(
+            f"{target!r} holds {len(lost)} answers that would be gone; pull into what has them "
+            f"(act-hf review pull {target} PLACE {target} --overwrite)"
+        )
+
+
+def _answers(dataset: Dataset) -> set[tuple[str, str]]:
+    """Which row each person has answered."""
+    if not {ID, RESPONSES} <= set(dataset.column_names):
+        return set()
+    rows = zip(dataset[ID][:], dataset[RESPONSES][:], strict=True)
+    return {(act_id, one["annotator"]) for act_id, given in rows for one in given or ()}
 
 
 def _find(place: str, table: dict[str, Any], argilla: dict[str, Any]) -> ReviewPlace:

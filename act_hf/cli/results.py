@@ -42,6 +42,7 @@ def train(
     label: Annotated[str, typer.Option(help="The column of --evaluation with the true labels.")] = "label",
     epochs: Annotated[float, typer.Option(help="Times through the rows.")] = 3,
     learning_rate: Annotated[float, typer.Option(help="The largest step size.")] = 5e-5,
+    max_length: Annotated[int, typer.Option(help="Tokens of a text that are read; the rest is cut off.", min=1)] = 128,
     trained_layers: Annotated[
         int | None, typer.Option(help="Train only the last so many layers: much faster on a CPU.")
     ] = None,
@@ -59,7 +60,7 @@ def train(
     test = read_dataset(evaluation) if evaluation else None
     options: dict[str, Any] = {"num_train_epochs": epochs, "learning_rate": learning_rate, "seed": seed}
     options |= {"trained_layers": trained_layers, "mode": mode, "text": text, "evaluation": test, "label": label}
-    options |= {"image": image, "soft": soft, "power": _power(power)}
+    options |= {"image": image, "soft": soft, "power": _power(power), "max_length": max_length}
     dataset = read_dataset(source, split=split)
     dataset = _without_lost_rows(dataset)
     with model_folder(target, overwrite=overwrite) as folder:

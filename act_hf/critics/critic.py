@@ -12,7 +12,7 @@ from act_hf.annotators import Annotator
 from act_hf.critics.strategies import STAGE, STRATEGIES, Claim, Verdict
 from act_hf.errors import ACTError
 from act_hf.models.asking import Usage, ask, rows_at_once
-from act_hf.models.base import ChatRequest, Model, ScoreRequest, require_ability
+from act_hf.models.base import ChatRequest, Model, ScoreRequest, require_ability, require_model
 from act_hf.models.deferred import asked_ahead
 from act_hf.models.store import Store
 from act_hf.priors import fit_prior
@@ -84,6 +84,7 @@ class Critic:
     version: str = field(default=prompts.VERSION, init=False, repr=False)  # as in Annotator
 
     def __post_init__(self) -> None:
+        require_model(self.model, stage="criticize")
         self.store = Store.of(self.store)
         if self.strategy not in STRATEGIES:
             raise ACTError(f"critic strategy {self.strategy!r} is none of {', '.join(STRATEGIES)}")

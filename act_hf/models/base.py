@@ -144,6 +144,12 @@ class Model(Protocol):
         """
 
 
+def require_model(model: object, *, stage: str) -> None:
+    """Raises [`ACTError`] for the name of a model in place of one."""
+    if isinstance(model, str):
+        raise ACTError(f"{stage}: {model!r} is the name of a model, not one; load_model({model!r}) makes it")
+
+
 def require_ability(model: Model, ability: str, *, purpose: str) -> None:
     """Raises [`ACTError`] when `model` cannot do what `purpose` needs, before anything is asked of it."""
     if ability not in model.abilities:

@@ -112,11 +112,11 @@ class Table:
         _check_once(lines, self.annotator, path)
         _check_unedited(dataset, lines, task, path)
         answered = [line for line in lines if _cell(line, columns.HUMAN)]
+        _check_labels(answered, task, path)
         return Pulled([self._response(line, task) for line in answered])
 
     def _response(self, line: dict[str, Any], task: Task) -> Response:
         label = _label(_cell(line, columns.HUMAN), task)
-        task.index(label)
         who = _cell(line, ANNOTATOR) or self.annotator
         return Response(_act_id(line), who, label, _cell(line, COMMENT) if COMMENT in line else None)
 
@@ -249,6 +249,16 @@ def _check_unedited(dataset: Dataset, lines: list[dict[str, Any]], task: Task, p
                     f"{str(path)!r}: the column {name!r} of act_id {act_id} was edited, so its answer may not be "
                     f"about the row; put back {str(rows[act_id][name])[:60]!r}, or remove the column"
                 )
+
+
+def _check_labels(lines: list[dict[str, Any]], task: Task, path: Path) -> None:
+    """All of them at once, and where they stand: who mistypes a label does so more than once."""
+    unknown = [line for line in lines if _label(_cell(line, columns.HUMAN), task) not in task.labels]
+    if unknown:
+        said = [f"{_cell(line, columns.HUMAN)[:60]!r} of act_id {_act_id(line)}" for line in unknown[:3]]
+        said += [f"{len(unknown) - 3} more"] if len(unknown) > 3 else []
+        no = "is not a label" if len(unknown) == 1 else "are not labels"
+        raise ACTError(f"{str(path)!r}: {', '.join(said)} {no} of the task; the labels are {', '.join(task.labels)}")
 
 
 def _same(cell: Any, value: Any) -> bool:

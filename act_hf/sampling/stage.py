@@ -239,8 +239,9 @@ def _set_aside(failed: Bools, open_: Bools, count: int, failures: str) -> tuple[
     bad = int(failed.sum())
     if bad and failures == "raise":
         raise ACTError(
-            f"sample: {bad} of {failed.size} rows have an {FAILURE} or no {ERROR_PROB}; run the failed stage again, "
-            "or failures='review' to have a person look at them, or failures='skip' to leave them out"
+            f"sample: {bad} of {failed.size} rows have an {FAILURE}, which says why, or no {ERROR_PROB}; run the "
+            "failed stage again, or have a person look at them with failures='review' (--failures review), or leave "
+            "them out with failures='skip'"
         )
     if failures == "review":
         count -= bad

@@ -24,6 +24,7 @@ from transformers import (
 
 from act_hf.columns import class_names, require
 from act_hf.errors import ACTError, one_line
+from act_hf.human_labels import with_human_ids
 from act_hf.inputs import Shown, shown_columns
 from act_hf.models.embedded import model_source
 from act_hf.models.weights import load_tokenizer
@@ -126,6 +127,7 @@ def train_classifier(
     """
     require(dataset, [], stage="train")
     _check_rule(power, mode)
+    dataset = dataset if mode == "machine" else with_human_ids(dataset)
     names = class_names(dataset, "act_human" if mode == "human" else "act_label")
     test = None if evaluation is None else _with_ids(evaluation, label, names)
     shown = shown_columns(dataset, text=text, image=image)

@@ -27,10 +27,9 @@ def training_facts(dataset: Dataset, **facts: Any) -> dict[str, Any]:
         facts: what else there is to say about it, as values that JSON can hold.
     """
     from act_hf.columns import HUMAN
+    from act_hf.human_labels import has_human
 
-    human = None
-    if HUMAN in dataset.column_names:
-        human = len(dataset) - dataset.with_format("arrow")[HUMAN][:].null_count
+    human = int(has_human(dataset).sum()) if HUMAN in dataset.column_names else None
     records = [unnamed(record) for record in stage_records(dataset)]
     return {**facts, "rows": len(dataset), "human": human, "records": records, "versions": library_versions()}
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from act_hf.columns import HUMAN, LABEL, LABEL_PROBS, PI, PREFIX, SELECTED, add_columns, class_names, require
 from act_hf.errors import ACTError
+from act_hf.human_labels import with_human_ids
 from act_hf.inputs import Shown, model_inputs, shown_columns
 from act_hf.loss import MISSING
 
@@ -77,9 +78,9 @@ def to_training(
         0), `act_human` (int64, -100 where nobody looked), `act_selected` (bool) and `act_pi` (float32).
 
     Raises:
-        ACTError: for an unknown mode or column, `soft` in another mode, labels that are no `ClassLabel` or differ in
-            their names, and, with their count, rows that have no machine label, no probability, or no human label
-            where one is due.
+        ACTError: for an unknown mode or column, `soft` in another mode, an `act_label` that is no `ClassLabel`, an
+            `act_human` with other names or without names, and, with their count, rows that have no machine label, no
+            probability, or no human label where one is due.
     """
     from datasets import Features, Value
 
@@ -90,7 +91,8 @@ def to_training(
         raise ACTError(f"to_training: mode {mode!r} has no soft labels; soft=True is for {' and '.join(_SOFT_MODES)}")
     needed = (*columns, LABEL_PROBS) if soft else columns
     require(dataset, needed, stage=f"to_training(mode={mode!r})")
-    names = _shared_names(dataset, [name for name in columns if name in (LABEL, HUMAN)])
+    dataset = with_human_ids(dataset) if HUMAN in columns else dataset
+    names = class_names(dataset, LABEL if LABEL in columns else HUMAN)
     rows = plain_columns(dataset, needed)
     kept, values = fill(_softened(rows) if soft else rows)
     kind = _machine_kind(values, names)
@@ -231,13 +233,6 @@ def _over_classes(label: int | list[float] | None, classes: int) -> list[float]:
     if isinstance(label, list):
         return label
     return [float(label == number) for number in range(classes)]
-
-
-def _shared_names(dataset: Dataset, labelled: list[str]) -> list[str]:
-    names = [class_names(dataset, column) for column in labelled]
-    if any(other != names[0] for other in names):
-        raise ACTError(f"to_training: {LABEL} has the labels {names[0]}, but {HUMAN} has {names[-1]}")
-    return names[0]
 
 
 def _with_values(

@@ -184,7 +184,7 @@ def test_an_answer_does_not_move_the_row_it_is_of():
     for label in (0, 1):
         human = drawn["act_human"][:]
         human[row] = (drawn["act_label"][row] + label) % 3
-        other = drawn.remove_columns("act_human").add_column("act_human", human)
+        other = drawn.remove_columns("act_human").add_column("act_human", human, feature=drawn.features["act_human"])
         said.append(eps_of(calibrate(other, method="model", words=False))[row])
     assert said[0] == pytest.approx(said[1], abs=0.1)
 

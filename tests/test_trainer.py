@@ -662,9 +662,9 @@ class TestToTraining:
         free = reviewed().remove_columns(LABEL).add_column(LABEL, ["yes"] * 16)
         with pytest.raises(ACTError, match=r"'act_label' is .* not a ClassLabel"):
             to_training(free, tiny_tokenizer())
-        swapped = reviewed().cast_column(HUMAN, ClassLabel(names=NAMES[::-1]))
-        with pytest.raises(ACTError, match=r"act_label has the labels .* but act_human has"):
-            to_training(swapped, tiny_tokenizer())
+        others = reviewed().cast_column(HUMAN, ClassLabel(names=["nein", *NAMES[1:]]))
+        with pytest.raises(ACTError, match=r"'nein' in column 'act_human' is none of the labels"):
+            to_training(others, tiny_tokenizer())
         with pytest.raises(ACTError, match="to_evaluation: 1 of 3 rows have no 'label'"):
             to_evaluation(reviewed(3, label=[0, None, 1]), tiny_tokenizer())
 

@@ -11,6 +11,7 @@ from act_hf import columns
 from act_hf.calibration.features import error_features, log_odds
 from act_hf.calibration.fitting import error_model, isotonic, logistic
 from act_hf.errors import ACTError
+from act_hf.human_labels import with_human_ids
 from act_hf.records import add_record, stage_records
 from act_hf.sampling.waves import read_waves
 
@@ -71,6 +72,7 @@ def calibrate(
         raise ACTError(f"calibrate: method {method!r} is none of {', '.join(METHODS)}")
     needed = [columns.ERROR_PROB, columns.LABEL, columns.HUMAN, columns.PI, columns.SELECTED, *features]
     columns.require(dataset, needed, stage="calibrate")
+    dataset = with_human_ids(dataset)
     source = columns.critic_column(dataset)
     raw = columns.numbers(dataset, source)
     labels, human = (columns.numbers(dataset, name) for name in (columns.LABEL, columns.HUMAN))

@@ -105,10 +105,14 @@ def report(
 def _without_lost_rows(dataset: Dataset) -> Dataset:
     """Rows that have no label by machine or person (they failed and were skipped) cannot be trained on."""
     from act_hf.columns import HUMAN, LABEL
+    from act_hf.human_labels import has_human
 
-    labels = [dataset[name][:] for name in (LABEL, HUMAN) if name in dataset.column_names]
-    known = [number for number, row in enumerate(zip(*labels, strict=True)) if any(label is not None for label in row)]
-    if labels and len(known) < len(dataset):
+    if not {LABEL, HUMAN} & set(dataset.column_names):
+        return dataset  # what is missing is said by the training
+    machine = dataset[LABEL][:] if LABEL in dataset.column_names else [None] * len(dataset)
+    labels = enumerate(zip(machine, has_human(dataset), strict=True))
+    known = [number for number, (label, human) in labels if human or label is not None]
+    if len(known) < len(dataset):
         say(f"{len(dataset) - len(known)} of {len(dataset)} rows have no label by machine or person and are left out")
         return dataset.select(known)
     return dataset

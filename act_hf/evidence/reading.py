@@ -10,6 +10,7 @@ import numpy as np
 from act_hf import columns
 from act_hf.errors import ACTError
 from act_hf.evidence.left import Evidence
+from act_hf.human_labels import with_human_ids
 from act_hf.records import stage_records
 from act_hf.sampling.waves import Waves, read_waves, rows_gone
 
@@ -52,6 +53,7 @@ def read_review(dataset: Dataset, *, stage: str) -> Reviewed:
             wave that is not finished.
     """
     _check(dataset, stage)
+    dataset = with_human_ids(dataset)
     # Not what `calibrate` made of it: the order must not depend on the answers that it is judged by.
     column = columns.critic_column(dataset)
     order = columns.numbers(dataset, column)

@@ -9,6 +9,7 @@ import numpy as np
 
 from act_hf import columns
 from act_hf.errors import ACTError
+from act_hf.human_labels import with_human_ids
 
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class ReportRows:
     @classmethod
     def read(cls, dataset: Dataset, gold: str | None, task: Task) -> ReportRows:
         """From the columns that are there."""
+        dataset = with_human_ids(dataset, task.labels)
         nobody = np.full(len(dataset), None, dtype=object)
         has_human, sampled = columns.HUMAN in dataset.column_names, columns.PI in dataset.column_names
         if sampled:

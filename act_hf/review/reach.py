@@ -11,6 +11,7 @@ import numpy as np
 from act_hf import columns
 from act_hf.errors import ACTError
 from act_hf.estimate import estimate_accuracy
+from act_hf.human_labels import with_human_ids
 from act_hf.records import recorded_task
 from act_hf.sampling import Waves, read_waves
 from act_hf.sampling.waves import rows_gone
@@ -77,6 +78,7 @@ class Design:
         """
         if gone := rows_gone(dataset):
             raise ACTError(gone)
+        dataset = with_human_ids(dataset)
         waves, size = read_waves(dataset), len(dataset)
         critic = columns.critic_column(dataset)
         there = critic in dataset.column_names

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from act_hf import columns
 from act_hf.errors import ACTError
+from act_hf.human_labels import with_human_ids
 from act_hf.records import add_record, recorded_task, stage_records
 from act_hf.review.resolving import MAJORITY, resolve_answers
 
@@ -75,12 +76,12 @@ def merge_responses(
         itself where this changes nothing.
 
     Raises:
-        ACTError: for a row that is unknown or was not selected, an unknown label, two answers by one person for one
-            row, or a changed answer without `replace`.
+        ACTError: for a row that is unknown or was not selected, an unknown label, also in `act_human`, two answers by
+            one person for one row, or a changed answer without `replace`.
     """
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review")
-    as_given, dataset = dataset, dataset.with_format(None)
     task = recorded_task(dataset)
+    as_given, dataset = dataset, with_human_ids(dataset.with_format(None), task.labels)
     check_ids(dataset, [response.act_id for response in responses])
     for response in responses:
         task.index(response.label)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from act_hf import columns
 from act_hf.errors import ACTError
+from act_hf.human_labels import with_human_ids
 from act_hf.records import recorded_task, stage_records
 
 
@@ -156,6 +157,7 @@ def rows_to_review(dataset: Dataset, *, wave: int | None = None, answered: bool 
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review push")
     task = recorded_task(dataset)
     columns.require(dataset, task.columns, stage="review push")
+    dataset = with_human_ids(dataset)
     chosen = np.array(dataset.with_format(None)[columns.SELECTED][:], dtype=bool)
     if not chosen.any():
         raise ACTError("review push: no row is selected")

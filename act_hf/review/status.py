@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from act_hf import columns
 from act_hf.errors import ACTError
+from act_hf.human_labels import with_human_ids
 from act_hf.records import recorded_task
 from act_hf.review.places import find_place, takeable
 from act_hf.review.reach import Design, Reach
@@ -109,7 +110,7 @@ def review_status(dataset: Dataset, place: str | Path | Place | None = None) -> 
     from act_hf.estimate.agreement import krippendorff_alpha, people
 
     columns.require(dataset, [columns.ID, columns.LABEL, columns.SELECTED], stage="review status")
-    now, notes = _with_answers(dataset.with_format(None), place)
+    now, notes = _with_answers(with_human_ids(dataset.with_format(None)), place)
     rows = _selected_rows(now)
     human = [row[columns.HUMAN] for row in rows]
     given = [labels_given(row[columns.RESPONSES]) for row in rows]

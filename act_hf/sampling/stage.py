@@ -10,6 +10,7 @@ import numpy as np
 
 from act_hf.columns import ERROR_PROB, FAILURE, HUMAN, PI, SELECTED, WAVE, WAVE_PI, add_columns, require
 from act_hf.errors import ACTError
+from act_hf.human_labels import has_human
 from act_hf.records import add_record
 from act_hf.sampling.budget import allocate, probabilities, resolve_budget
 from act_hf.sampling.drawing import SUM_TOLERANCE, draw
@@ -122,8 +123,7 @@ def sample(
 
 def _earlier_waves(dataset: Dataset, wave: int) -> Waves | None:
     """The waves before this one, all of whose rows are answered; `None` where this is the first."""
-    nobody = np.zeros(len(dataset), dtype=bool)
-    human = ~dataset.with_format("arrow")[HUMAN][:].is_null().to_numpy() if HUMAN in dataset.column_names else nobody
+    human = has_human(dataset)
     done = read_waves(dataset) if PI in dataset.column_names and human.any() else None
     if done and done.count > 1 and not human[done.drawn == done.count].any():
         done = done.without_last()  # nobody has looked at its rows yet: they can be drawn anew

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from act_hf import columns
 from act_hf.errors import ACTError
+from act_hf.human_labels import with_human_ids
 from act_hf.records import recorded_task
 from act_hf.review.argilla.answers import Answered, pulled, read_all
 from act_hf.review.argilla.records import agent_of, batches, record_of
@@ -258,7 +259,7 @@ def people_of(client: argilla.Argilla, dataset: argilla.Dataset) -> dict[str, st
 
 def waiting_ids(dataset: Dataset) -> set[str]:
     """The `act_id` of every selected row without a human label."""
-    plain = dataset.with_format(None)
+    plain = with_human_ids(dataset.with_format(None))
     nobody = [None] * len(plain)
     human = plain[columns.HUMAN][:] if columns.HUMAN in plain.column_names else nobody
     rows = zip(plain[columns.ID][:], plain[columns.SELECTED][:], human, strict=True)

@@ -287,7 +287,9 @@ class TestBudget:
         ],
     )
     def test_rows_and_shares(self, run, budget, rows):
-        good("sample", run / "doubted", "out", "--budget", budget)
+        said = good("sample", run / "doubted", "out", "--budget", budget)
+        assert "inf" not in said
+        assert ("! no row is selected: there is nothing to review" in said) == (rows == 0)
         drawn = read_dataset("out")
         assert sum(drawn[SELECTED]) == rows
         assert sum(drawn[PI]) == pytest.approx(rows)

@@ -186,6 +186,7 @@ class TestLabelNames:
         [
             (("--labels", "good,bad"), ("good", "bad")),
             (("--labels", " very good , bad,"), ("very good", "bad")),
+            (("--labels", 'billing, "a, b",5" disk'), ("billing", "a, b", '5" disk')),
             (("--label-column", "kind"), ("z", "a")),
             (("--label-column", "word"), ("no", "yes")),
         ],
@@ -200,6 +201,7 @@ class TestLabelNames:
             ((), "give either --labels a,b,c or --label-column NAME"),
             (("--labels", "a,b", "--label-column", "kind"), "give either"),
             (("--labels", "a"), "a task needs at least two labels, not ['a']"),
+            (("--labels", 'a,"b,c'), """--labels 'a,"b,c': the quotes do not fit (unexpected end of data)"""),
             (("--labels", "a,b,a"), "'a' stands for more than one label"),
             (("--label-column", "number"), "--label-column 'number' holds Value('int64'), not names"),
             (("--label-column", "king"), "no column 'king'; the data set has 'text', 'kind', 'word', 'number'"),

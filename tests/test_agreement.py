@@ -69,6 +69,28 @@ class TestPeople:
             covered = [person.error_rate[1] <= rate <= person.error_rate[2] for person in found]
             assert np.mean(covered) >= 0.85
 
+    def test_three_who_agree_may_still_err(self):
+        """The exact bound of no error in n rows, 1 − 0.025^(1/n); two people have less, as they share an error."""
+        for rows in (3, 30):
+            for person in people([{"ann": "x", "bob": "x", "eve": "x"}] * rows, 4):
+                rate, low, high = person.error_rate
+                assert (rate, low) == (pytest.approx(0, abs=1e-6), pytest.approx(0, abs=1e-6))
+                assert high == pytest.approx(1 - 0.025 ** (1 / rows), abs=1e-4)
+                assert high > reviewer_error_rate(0, rows, 4)[2]
+
+    def test_one_who_never_agrees_may_still_be_right(self):
+        ann = people([{"ann": "y", "bob": "x", "eve": "x"}] * 3, 4)[0]
+        assert ann.error_rate[1] < 0.3
+        assert ann.error_rate[2] == pytest.approx(0.75, abs=1e-5)
+
+    def test_intervals_of_few_rows(self):
+        """Over 30 reviews of 12 rows, in many of which nobody errs: 95 % intervals that cover 90 % at least."""
+        rates = {"ann": 0.05, "bob": 0.1, "eve": 0.1}
+        made = [people(answered(rates, 4, 12, seed)[0], 4) for seed in range(30)]
+        for number, rate in enumerate(rates.values()):
+            intervals = [review[number].error_rate for review in made]
+            assert np.mean([low <= rate <= high for _, low, high in intervals]) >= 0.9
+
     def test_two_people_cannot_be_told_apart(self):
         rows, _ = answered({"ann": 0.1, "bob": 0.3}, 4, 400, 0)
         ann, bob = people(rows, 4)

@@ -203,6 +203,7 @@ class TestLabelNames:
         [
             (("--labels", "good,bad"), ("good", "bad")),
             (("--labels", " very good , bad,"), ("very good", "bad")),
+            (("--labels", 'billing, "a, b",5" disk'), ("billing", "a, b", '5" disk')),
             (("--label-column", "kind"), ("z", "a")),
             (("--label-column", "word"), ("no", "yes")),
         ],
@@ -217,6 +218,7 @@ class TestLabelNames:
             ((), "give either --labels a,b,c or --label-column NAME"),
             (("--labels", "a,b", "--label-column", "kind"), "give either"),
             (("--labels", "a"), "a task needs at least two labels, not ['a']"),
+            (("--labels", 'a,"b,c'), """--labels 'a,"b,c': the quotes do not fit (unexpected end of data)"""),
             (("--labels", "a,b,a"), "'a' stands for more than one label"),
             (("--label-column", "number"), "--label-column 'number' holds Value('int64'), not names"),
             (("--label-column", "king"), "no column 'king'; the data set has 'text', 'kind', 'word', 'number'"),
@@ -304,7 +306,9 @@ class TestBudget:
         ],
     )
     def test_rows_and_shares(self, run, budget, rows):
-        good("sample", run / "doubted", "out", "--budget", budget)
+        said = good("sample", run / "doubted", "out", "--budget", budget)
+        assert "inf" not in said
+        assert ("! no row is selected: there is nothing to review" in said) == (rows == 0)
         drawn = read_dataset("out")
         assert sum(drawn[SELECTED]) == rows
         assert sum(drawn[PI]) == pytest.approx(rows)

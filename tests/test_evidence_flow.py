@@ -87,6 +87,20 @@ class TestPlanReview:
         assert "! 40 drawn rows wait for an answer" in plan.summary()
         assert "act-hf sample" not in plan.summary()
 
+    def test_that_stop_asks_for_more_after_two_looks(self):
+        twice = answered(sample(audited(budget=200), budget=200, wave=2, mix=1.0))
+        plan, check = plan_review(twice, target=0.95), check_target(twice, target=0.95)
+        assert (plan.looks, plan.until_stop) == (check.look, check.further)
+        assert plan.further < check.further
+        said = " ".join(plan.summary().split())
+        assert f"! stop asks for more, about {check.further:,} further rows: it shares the confidence out" in said
+        assert "see act-hf stop INPUT --target 0.95." in said
+
+    def test_of_one_look_stop_is_not_mentioned(self, audit):
+        plan = plan_review(followed(audit, 100), target=0.95)
+        assert (plan.waves, plan.looks, plan.until_stop) == (2, 1, None)
+        assert "stop" not in plan.summary()
+
     def test_a_simulated_review_is_said_to_be_one(self, audit):
         told = add_record(audit, "review", simulated=True)
         assert "300 of 2,000 rows are reviewed (simulated)" in plan_review(told).summary()

@@ -1,3 +1,4 @@
+import json
 from functools import partial
 
 import numpy as np
@@ -579,6 +580,13 @@ class TestSampleRefuses:
     def test_bad_error_probability_names_its_row(self, bad):
         with pytest.raises(ACTError, match=f"act_error_prob of row 2 is {bad}"):
             sample(rows_of([0.5, None, bad]), budget=1, failures="skip")
+
+    @pytest.mark.parametrize("budget", [0, 0.3, 1.0])
+    def test_the_record_is_json(self, dataset, budget):
+        """An alpha of no budget, or of all rows, is infinite, which JSON cannot say."""
+        record = stage_records(sample(dataset, budget=budget), "sample")[0]
+        json.dumps(record, allow_nan=False)
+        assert (record["alpha"] is None) == (budget != 0.3)
 
     def test_unknown_rule(self, dataset):
         with pytest.raises(

@@ -238,6 +238,8 @@ class TestCommandLine:
         good("criticize", "labelled2", "doubted2", "--model", tiny)
         good("sample", "doubted2", "drawn2", "--budget", "10%", "--failures", "skip")
         assert read_dataset("drawn")[:] == read_dataset("drawn2")[:]
+        said = good("sample", "doubted", "none", "--stream", "--budget", "0", "--failures", "skip")
+        assert "! no row is selected: there is nothing to review (the budget is 0 of " in said
         good("review", "push", "drawn", "sheet.csv")
         good("report", "drawn", "report.html")
         assert "0 calls" in good("annotate", "whole.parquet", "labelled", *self.LABELS, "--model", tiny)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from act_hf.cli.options import Input, Output, Overwrite, Split, Stream
-from act_hf.cli.shared import finish, finish_shards, open_dataset, parse_budget, shards_target
+from act_hf.cli.shared import finish, finish_shards, open_dataset, parse_budget, say, shards_target
 
 
 def sample(
@@ -33,18 +33,23 @@ def sample(
     overwrite: Overwrite = False,
 ) -> None:
     """Choose the rows that people look at."""
+    from act_hf.records import stage_records
     from act_hf.sampling import sample as run
 
     options: dict[str, Any] = {"rule": rule, "mix": mix, "floor": floor, "seed": seed, "failures": failures}
     options |= {"groups": groups, "allocation": allocation, "wave": wave}
     if stream:
         from act_hf.streams import sample_stream
+        from act_hf.streams.shards import open_shards
 
         options |= {"budget": parse_budget(budget), "overwrite": overwrite}
-        finish_shards(sample_stream(source, shards_target(target), **options))
+        folder = sample_stream(source, shards_target(target), **options)
+        finish_shards(folder)
+        _say_if_nobody_looks(open_shards(folder).records[-1])
         return
-    dataset = open_dataset(source, split, target, overwrite)
-    finish(run(dataset, budget=parse_budget(budget), **options), target, overwrite)
+    drawn = run(open_dataset(source, split, target, overwrite), budget=parse_budget(budget), **options)
+    finish(drawn, target, overwrite)
+    _say_if_nobody_looks(stage_records(drawn)[-1])
 
 
 def calibrate(
@@ -67,3 +72,9 @@ def calibrate(
 
     dataset = open_dataset(source, split, target, overwrite)
     finish(run(dataset, method=method, features=feature or (), words=words, seed=seed), target, overwrite)
+
+
+def _say_if_nobody_looks(record: dict[str, Any]) -> None:
+    if not record["selected"]:
+        budget = f"the budget is {record['budget']} of {record['rows']} rows"
+        say(f"! no row is selected: there is nothing to review ({budget})")

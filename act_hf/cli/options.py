@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import functools
 import inspect
@@ -78,7 +79,10 @@ class TaskOptions:
     text: Annotated[str | None, in_panel("Task", "The column with the text.")] = None
     question: Annotated[str | None, in_panel("Task", "The column with a question about it.")] = None
     image: Annotated[str | None, in_panel("Task", "The column with the image.")] = None
-    labels: Annotated[str | None, in_panel("Task", "The label names, with commas between them.")] = None
+    labels: Annotated[
+        str | None,
+        in_panel("Task", "The label names, with commas between them; a name with a comma in quotes: 'a,\"b, c\"'."),
+    ] = None
     label_column: Annotated[
         str | None, in_panel("Task", "Instead of --labels: a column whose names or values are the labels.")
     ] = None
@@ -276,7 +280,7 @@ def _label_names(
     if (labels is None) == (column is None):
         raise ACTError("give either --labels a,b,c or --label-column NAME")
     if labels is not None:
-        return [name.strip() for name in labels.split(",") if name.strip()]
+        return _listed(labels)
     assert column is not None
     if isinstance(dataset, IterableDataset):
         require_names(dataset.features or (), [column], stage=stage)
@@ -288,6 +292,15 @@ def _label_names(
         kind = dataset.features[column]
         raise ACTError(f"--label-column {column!r} holds {kind}, not names; give --labels a,b,c instead")
     return class_names(dataset, column)
+
+
+def _listed(labels: str) -> list[str]:
+    """Names with commas between them, and those in quotes that have commas themselves."""
+    try:
+        lines = list(csv.reader(labels.splitlines(), skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise ACTError(f"--labels {labels!r}: the quotes do not fit ({error})") from error
+    return [name.strip() for line in lines for name in line if name.strip()]
 
 
 def _examples(source: str | None, shown: dict[str, str | None]) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from act_hf.errors import ACTError
+from act_hf.estimate.intervals import clopper_pearson
 from act_hf.estimate.reviewers import reviewer_error_rate
 
 
@@ -80,9 +81,11 @@ def people(answers: Answers, labels: int, *, seed: int = 0) -> list[Person]:
         1 − d_ij,   1 − a·d_ij = (1 − a·r_i)(1 − a·r_j),   a = K / (K − 1).
 
     The r that make the agreements of all pairs most probable are taken (a composite likelihood), with an interval from
-    resampled rows. Each can be told apart only where three people share rows two by two, or a longer ring of an odd
-    number of them; else all who are connected get one rate (see [`reviewer_error_rate`]). Rows that are hard for
-    everybody make the rates too small.
+    resampled rows. It is never narrower than the exact interval of a share r among the rows that the person shares,
+    which is what they would say if the truth were known: rows without a disagreement, resampled, have no spread. Each
+    can be told apart only where three people share rows two by two, or a longer ring of an odd number of them; else
+    all who are connected get one rate (see [`reviewer_error_rate`]). Rows that are hard for everybody make the rates
+    too small.
 
     Args:
         answers (sequence of N mappings of annotator to label): everybody's answers for each row.
@@ -183,8 +186,12 @@ def _fitted(rows: Answers, names: list[str], labels: int, seed: int | None) -> d
     drawn = [rng.multinomial(len(rows), np.full(len(rows), 1 / len(rows))) for _ in range(_RESAMPLES)]
     spread = np.array([_most_probable(_counted(table, weight, len(names)), labels) for weight in drawn])
     low, high = np.quantile(spread, [0.025, 0.975], axis=0)
-    bounds = zip(best, np.minimum(low, best), np.maximum(high, best), strict=True)
-    return {name: (rate, float(least), float(most)) for name, (rate, least, most) in zip(names, bounds, strict=True)}
+    shared, worst = Counter(name for row in rows for name in row), 1 - 1 / labels
+    rates = {}
+    for name, rate, least, most in zip(names, best, low.tolist(), high.tolist(), strict=True):
+        exact = clopper_pearson(rate, shared[name])
+        rates[name] = (rate, min(least, exact[0]), min(worst, max(most, exact[1])))
+    return rates
 
 
 def _counted(table: NDArray[np.int64], weight: Floats | NDArray[np.int64], people: int) -> tuple[Floats, Floats]:

@@ -62,6 +62,9 @@ class ReviewPlan:
         audit_needed (`int`): the fewest rows of a uniform audit that could show the target, if it finds no error.
         unknown (`int`): rows without a human label that could not have been drawn; taken as wrong.
         waves (`int`): complete waves that this rests on.
+        looks (`int`): those of them with a random draw.
+        until_stop (`int`, *optional*): rows to review until [`check_target`] calls the target reached, which shares
+            the confidence out over its looks; `None` where there was one look at most.
         exact (`bool`): whether the guarantee is exact (one uniform draw) or approximate.
         column (`str`): what orders the rows.
         simulated (`bool`): whether the review was simulated.
@@ -84,6 +87,8 @@ class ReviewPlan:
     audit_needed: int
     unknown: int
     waves: int
+    looks: int
+    until_stop: int | None
     exact: bool
     column: str
     simulated: bool
@@ -181,6 +186,12 @@ def _notes(plan: ReviewPlan) -> Iterator[str]:
     elif plan.further:
         options = f"--wave {plan.waves + 1} --rule threshold --mix 0 --budget {plan.further}"
         yield f"(act-hf sample INPUT OUTPUT {options}{' --failures review' if plan.unscored else ''})"
+    if plan.until_stop is not None and plan.until_stop > plan.further:
+        yield (
+            f"! stop asks for more, about {plan.until_stop:,} further rows: it shares the confidence out over its "
+            f"looks, one for each wave drawn at random ({plan.looks} so far), and this plan takes all for itself; see "
+            f"act-hf stop INPUT --target {plan.target:g}."
+        )
     if plan.further and plan.blind:
         yield (
             f"! The audit is too small for this target: it is worth {plan.audited:,.0f} rows drawn uniformly, and "

@@ -11,6 +11,7 @@ from act_hf.evidence.bounds import audit_size
 from act_hf.evidence.facts import Point, ReviewPlan
 from act_hf.evidence.left import Evidence, allowed_errors, check_goal
 from act_hf.evidence.reading import read_review
+from act_hf.evidence.target import look_share
 from act_hf.evidence.threshold import find_cut, not_above
 
 
@@ -102,7 +103,7 @@ def plan_rows(
 def _plan(evidence: Evidence, target: float, confidence: float) -> ReviewPlan:
     rows, tail = evidence.order.size, 1 - confidence
     allowed = allowed_errors(target, rows)
-    cut = find_cut(evidence, allowed, tail)
+    cut, looks = find_cut(evidence, allowed, tail), len(evidence.chances)
     from_ = np.inf if cut.threshold is None else cut.threshold
     open_, scored = ~evidence.done, np.isfinite(evidence.order)
     last = open_ & (evidence.order < from_) if cut.rows else open_
@@ -124,6 +125,8 @@ def _plan(evidence: Evidence, target: float, confidence: float) -> ReviewPlan:
         audit_needed=audit_size(rows, allowed, tail),
         unknown=int((evidence.unknown & open_).sum()),
         waves=evidence.waves.count,
+        looks=looks,
+        until_stop=find_cut(evidence, allowed, look_share(tail, looks)).rows if looks > 1 else None,
         exact=evidence.exact,
         column="error_probs",
         simulated=False,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -276,5 +277,6 @@ def _parameters(rule: Rule, eps: Floats, budget: int, *, alone: bool) -> dict[st
         if option.kind is option.KEYWORD_ONLY and option.default is not option.empty
     }
     if function is exponential and eps.size and alone:
-        options["alpha"] = solve_alpha(eps, budget, **options)
+        alpha = solve_alpha(eps, budget, **options)
+        options["alpha"] = alpha if math.isfinite(alpha) else None  # JSON has no infinity
     return {"rule": getattr(function, "__name__", type(function).__name__), **options}

@@ -531,13 +531,25 @@ class TestOutput:
         assert everything(here) == before
 
     @pytest.mark.parametrize(
-        "command", ["sample doubted OUT --budget 1", "report reviewed OUT", "review push drawn OUT"]
+        ("command", "out"),
+        [
+            ("sample doubted OUT --budget 1", "rows.csv/out.csv"),
+            ("report reviewed OUT", "rows.csv/out.html"),
+            ("review push drawn OUT", "rows.csv/out.csv"),
+        ],
     )
-    def test_a_file_in_place_of_the_folder(self, here, command):
+    def test_a_file_in_place_of_the_folder(self, here, command, out):
         before = everything(here)
-        said = refused(*("rows.csv/out.csv" if part == "OUT" else part for part in command.split()))
+        said = refused(*(out if part == "OUT" else part for part in command.split()))
         assert said.startswith("act-hf: cannot write the ")
-        assert "'rows.csv/out.csv'" in said
+        assert repr(out) in said
+        assert everything(here) == before
+
+    @pytest.mark.parametrize("out", ["rows.csv", "page"])
+    def test_a_report_in_place_of_rows(self, here, out):
+        before = everything(here)
+        said = refused("report", "reviewed", out, "--overwrite")
+        assert said == f"act-hf: a report is saved as .html or .htm, not as '{out}'"
         assert everything(here) == before
 
 

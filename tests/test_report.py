@@ -602,6 +602,11 @@ class TestSave:
             build_report(made("annotate")).save(target)
         assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
 
+    def test_another_ending_is_refused(self, tmp_path):
+        with pytest.raises(ACTError, match=r"a report is saved as \.html or \.htm, not as 'rows\.csv'"):
+            build_report(made("annotate")).save(tmp_path / "rows.csv")
+        assert not list(tmp_path.iterdir())
+
     def test_a_new_folder_is_made(self, tmp_path):
         assert build_report(made("annotate")).save(tmp_path / "new" / "report.html").exists()
 

@@ -94,7 +94,10 @@ def report(
     """Write the run as one page with plots, and print what it says."""
     from act_hf.files import check_replaceable, read_dataset
     from act_hf.report import build_report
+    from act_hf.report.facts import ENDINGS
 
+    if file.suffix not in ENDINGS:
+        raise ACTError(f"a report is saved as {' or '.join(ENDINGS)}, not as {file.name!r}")
     check_replaceable(file, overwrite=overwrite)
     made = build_report(read_dataset(source, split=split), gold=gold, downstream=_results(result or []))
     made.save(file)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from act_hf.errors import ACTError
 from act_hf.estimate import AccuracyEstimate, Person, wilson
 from act_hf.files import written_whole
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
     Bools = NDArray[np.bool_]
 
+
+ENDINGS = (".html", ".htm")
 
 METHODS = {
     "human": "human labels in every row",
@@ -411,17 +414,19 @@ class Report:
         Writes the report as one HTML page that needs nothing else: no script, no request, pictures inside.
 
         Args:
-            path (`str` or `Path`): the file, replaced in one step when it exists.
+            path (`str` or `Path`): the `.html` file, replaced in one step when it exists.
 
         Returns:
             `Path`: the file.
 
         Raises:
-            ACTError: when matplotlib is not installed, or the file cannot be written.
+            ACTError: for another ending, when matplotlib is not installed, or the file cannot be written.
         """
         from act_hf.report.page import render_page
 
         path = Path(path)
+        if path.suffix not in ENDINGS:
+            raise ACTError(f"a report is saved as {' or '.join(ENDINGS)}, not as {path.name!r}")
         page = render_page(self)
         with written_whole(path, "the report") as unfinished:
             unfinished.write_bytes(page.encode("utf-8", "replace"))

@@ -107,22 +107,22 @@ class TestStages:
         Path("sheet.csv").write_text(sheet)
         assert "ann" not in good("review", "pull", run / "drawn", "sheet.csv", "out", "--annotator", "annegret")
 
-    def test_a_second_person_and_nobodys_answers_are_overwritten(self, run):
+    @pytest.mark.parametrize("ending", ["", ".csv", ".jsonl"])
+    def test_a_second_person_and_nobodys_answers_are_overwritten(self, run, ending):
+        both, again = f"both{ending}", f"again{ending}"
         for who, label in (("ann", "bad"), ("ben", "good")):
             good("review", "push", run / "drawn", f"{who}.csv")
             sheet = Path(f"{who}.csv").read_text(encoding="utf-8-sig").replace("good | bad,", f"good | bad,{label}")
             Path(f"{who}.csv").write_text(sheet)
-        good("review", "pull", run / "drawn", "ann.csv", "both", "--annotator", "ann")
-        second = ("ben.csv", "both", "--annotator", "ben", "--overwrite")
+        good("review", "pull", run / "drawn", "ann.csv", both, "--annotator", "ann")
+        second = ("ben.csv", both, "--annotator", "ben", "--overwrite")
         said = refused("review", "pull", run / "drawn", *second)
-        assert "'both' holds 4 answers that would be gone; pull into what has them" in said
-        good("review", "pull", "both", *second)
-        answers = [
-            sorted(one["annotator"] for one in given) for given in read_dataset("both")["act_responses"] if given
-        ]
+        assert f"'{both}' holds 4 answers that would be gone; pull into what has them" in said
+        good("review", "pull", both, *second)
+        answers = [sorted(one["annotator"] for one in given) for given in read_dataset(both)["act_responses"] if given]
         assert answers == [["ann", "ben"]] * 4
-        good("review", "pull", run / "drawn", "ann.csv", "again", "--annotator", "ann")
-        good("review", "pull", run / "drawn", "ann.csv", "again", "--annotator", "ann", "--overwrite")
+        good("review", "pull", run / "drawn", "ann.csv", again, "--annotator", "ann")
+        good("review", "pull", run / "drawn", "ann.csv", again, "--annotator", "ann", "--overwrite")
 
     def test_a_changed_answer_needs_replace(self, run):
         good("review", "push", run / "drawn", "sheet.jsonl")

@@ -138,8 +138,8 @@ def _check_kept(target: str, pulled: Dataset) -> None:
     lost = _answers(read_input(target, None)) - _answers(pulled)
     if lost:
         raise ACTError(
-            f"{target!r} holds {len(lost)} answers that would be gone; pull into what has them "
-            f"(act-hf review pull {target} PLACE {target} --overwrite)"
+            f"{target!r} holds {len(lost)} answers that would be gone; pull into what has them (act-hf review pull "
+            f"{target} PLACE {target} --overwrite), or give another OUTPUT"
         )
 
 

@@ -9,7 +9,6 @@ import typer
 
 from act_hf.cli.options import Input, Output, Overwrite, Split, in_panel, key_in
 from act_hf.cli.shared import finish, open_dataset, read_input, say
-from act_hf.columns import ID, RESPONSES
 from act_hf.errors import ACTError
 from act_hf.hub import HUB
 from act_hf.review.places import ARGILLA
@@ -145,6 +144,8 @@ def _check_kept(target: str, pulled: Dataset) -> None:
 
 def _answers(dataset: Dataset) -> set[tuple[str, str]]:
     """Which row each person has answered."""
+    from act_hf.columns import ID, RESPONSES
+
     if not {ID, RESPONSES} <= set(dataset.column_names):
         return set()
     rows = zip(dataset[ID][:], dataset[RESPONSES][:], strict=True)

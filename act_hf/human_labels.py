@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from act_hf.columns import HUMAN, LABEL, add_columns, class_names
 from act_hf.errors import ACTError
 
@@ -13,6 +11,7 @@ from act_hf.errors import ACTError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from datasets import Dataset
     from numpy.typing import NDArray
 
@@ -46,6 +45,8 @@ def with_human_ids(dataset: Dataset, labels: Sequence[str] | None = None) -> Dat
 
 def has_human(dataset: Dataset) -> NDArray[np.bool_]:
     """Which rows have a human label, whatever it is."""
+    import numpy as np
+
     if HUMAN not in dataset.column_names:
         return np.zeros(len(dataset), dtype=bool)
     known: NDArray[np.bool_] = _said(dataset).is_valid().to_numpy()

@@ -67,12 +67,15 @@ def _beats(text: str, first: str, second: str) -> Claim:
 
 
 def _gains(text: str, measure: Callable[[SetResult], Difference | None]) -> Claim:
-    shown = lambda one, found: f"{found.value:+.2f}"  # noqa: E731
-    return Claim(text, measure, lambda one, found: found.low > 0, shown, needs_errors=True)
+    return Claim(text, measure, lambda one, found: found.low > 0, _signed, needs_errors=True)
 
 
 def _points(one: SetResult, found: Difference) -> str:
     return f"{found.value:.2f}"
+
+
+def _signed(one: SetResult, found: Difference) -> str:
+    return f"{found.value:+.2f}"
 
 
 def _gap_of_best(one: SetResult) -> Difference | None:
